@@ -1,6 +1,7 @@
 //! `changes`: what changed between a snapshot and the previous one.
 
-use super::parameters::{CHANGES, Query};
+use super::parameters::CHANGES;
+use super::query::Query;
 use super::token::{Token, next_link, origin};
 use super::{Lookups, reply};
 use crate::catalog::feed::ChangeFilter;

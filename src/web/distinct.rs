@@ -1,7 +1,8 @@
 //! `publishers`, `offers`, `skus` and `locations`: distinct names of the images that a filter
 //! accepts, with counts.
 
-use super::parameters::{DISTINCT, LOCATIONS, Parameter, Query, path_and_query};
+use super::parameters::{DISTINCT, LOCATIONS, Parameter, path_and_query};
+use super::query::Query;
 use super::token::{Token, next_link, origin};
 use super::{Lookups, reply};
 use crate::catalog::{Catalog, Filter, distinct};

@@ -1,6 +1,7 @@
 //! `images`, `images/latest`, `images/aliases` and `images/{urn}`.
 
-use super::parameters::{InPath, LATEST, LIST, Query, in_path, path_and_query};
+use super::parameters::{LATEST, LIST, path_and_query};
+use super::query::{InPath, Query, in_path};
 use super::token::{Token, next_link, origin};
 use super::{Lookups, live, reply};
 use crate::catalog::{Catalog, LatestQuestion, Page, aliases, is_of_others};

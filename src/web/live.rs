@@ -6,7 +6,7 @@
 //! page. Because images are in table order, an image that existed throughout is neither omitted nor
 //! repeated.
 
-use super::parameters::Query;
+use super::query::Query;
 use super::token::{Behind, next_link, origin};
 use super::{Web, reply};
 use crate::catalog::live;

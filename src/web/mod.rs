@@ -7,6 +7,7 @@ mod images;
 mod live;
 pub mod openapi;
 mod parameters;
+mod query;
 mod reply;
 mod runs;
 mod snapshot_cache;
@@ -127,7 +128,7 @@ fn lookup_span(request: &Request) -> (Span, String) {
 
 /// Checks that the query of `uri` is valid for `images`.
 pub fn check_query(uri: &Uri) -> Result<()> {
-    parameters::Query::parse(uri, parameters::LIST).map(|_| ())
+    query::Query::parse(uri, parameters::LIST).map(|_| ())
 }
 
 /// The response for an unknown path.

@@ -1,6 +1,7 @@
 //! `runs`, `runs/{run}` and `health`.
 
-use super::parameters::{InPath, Query, RUNS, in_path};
+use super::parameters::RUNS;
+use super::query::{InPath, Query, in_path};
 use super::token::{Token, next_link, origin};
 use super::{Lookups, reply};
 use crate::error::Error;

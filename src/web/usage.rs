@@ -3,7 +3,8 @@
 //! Azure is asked for the machines at most once per [`FRESH`]. All pages of a list come from the
 //! same answer. When that is no longer kept, the list must be begun again.
 
-use super::parameters::{Query, USAGE};
+use super::parameters::USAGE;
+use super::query::Query;
 use super::snapshot_cache::Snapshot;
 use super::token::{Token, next_link, origin};
 use super::{Lookups, Web, reply};

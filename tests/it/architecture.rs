@@ -10,7 +10,7 @@ tests![
     modules_use_only_what_the_map_allows,
     source_files_have_no_cycles,
     cycles_are_found_and_reexports_are_no_cycles,
-    every_source_file_has_a_first_line_and_little_code,
+    every_source_file_has_a_first_line_and_at_most_400_lines_of_code,
     test_files_are_small_and_use_no_other_test_file,
     what_modules_share_is_documented,
     given_up_words_do_not_come_back,
@@ -133,7 +133,7 @@ fn cycles_are_found_and_reexports_are_no_cycles() {
     assert_eq!(circles(&below).len(), 1);
 }
 
-fn every_source_file_has_a_first_line_and_little_code() {
+fn every_source_file_has_a_first_line_and_at_most_400_lines_of_code() {
     for (path, text) in sources() {
         let name = path.display();
         let head = text.lines().next().unwrap_or_default();
@@ -142,7 +142,7 @@ fn every_source_file_has_a_first_line_and_little_code() {
         let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
         let code = code.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("//"));
         let count = code.count();
-        assert!(count <= 420, "{name} has {count} lines of code; split it");
+        assert!(count <= 400, "{name} has {count} lines of code; split it");
         for (number, line) in text.lines().enumerate() {
             let number = number + 1;
             assert!(line.trim_end() == line, "{name}:{number}: space at the end of the line");

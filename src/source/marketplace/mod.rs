@@ -4,6 +4,7 @@
 //! name that was just listed is an ordinary answer. All comparisons are without case.
 
 mod client;
+mod details;
 mod listing_path;
 mod listings;
 mod location;
@@ -17,10 +18,8 @@ use super::{
     through_others,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::Urn;
-use crate::image::marketplace::DetailedVersion;
 use crate::work::{
-    Details, Gap, KnownOffers, Outcome, Rank, Request, Scope, SourceName, State, WorkItem,
+    Details, KnownOffers, Outcome, Rank, Request, Scope, SourceName, State, WorkItem,
 };
 use async_trait::async_trait;
 use client::CONCURRENCY;
@@ -225,58 +224,6 @@ impl Marketplace {
         }
     }
 
-    async fn crawl_details(
-        &self,
-        item: &WorkItem,
-        listing_path: ListingPath<'_>,
-        images: &[[String; 3]],
-        effort: &Invocation,
-    ) -> Result<(Outcome, Rows)> {
-        let mut rows = Vec::new();
-        let mut gaps = Vec::new();
-        let mut left: Vec<[String; 3]> = Vec::new();
-        for (index, batch) in images.chunks(CONCURRENCY).enumerate() {
-            if !left.is_empty() || (index > 0 && Instant::now() > effort.until) {
-                left.extend_from_slice(&images[index * CONCURRENCY..]);
-                break;
-            }
-            let mut responses = stream::iter(batch.to_vec())
-                .map(|image| async move {
-                    let [offer, sku, version] = &image;
-                    let answer = self.image(listing_path, [offer, sku, version]).await;
-                    (image, answer)
-                })
-                .buffered(CONCURRENCY);
-            while let Some((image, answer)) = responses.next().await {
-                let [offer, sku, version] = image;
-                match answer {
-                    Ok(detail) => {
-                        let publisher = listing_path.publisher.to_owned();
-                        rows.push(DetailedVersion {
-                            urn: Urn { publisher, offer, sku, version },
-                            detail,
-                        });
-                    }
-                    Err(error) if error.kind() == ErrorKind::Throttled && index > 0 => {
-                        left.push([offer, sku, version]);
-                    }
-                    Err(error) => {
-                        let (state, reason, attempts) = classify_failure(error, effort)?;
-                        let (sku, version) = (Some(sku), Some(version));
-                        gaps.push(Gap { offer, sku, version, state, reason, attempts });
-                    }
-                }
-            }
-        }
-        let follow = (!left.is_empty()).then(|| listing_path.details(left));
-        let outcome = Outcome {
-            rows: rows.len() as u64,
-            gaps,
-            children: follow.into_iter().map(|scope| item.child(scope)).collect(),
-            ..Outcome::bare(item.scope.clone(), State::Done, "", 0)
-        };
-        Ok((outcome, Rows::Detailed(rows)))
-    }
     /// Processes an item through the subscription that it names.
     async fn crawl_through(
         &self,

@@ -166,7 +166,7 @@ pub fn document() -> Json {
 
 pub(super) async fn show(uri: Uri, asked: HeaderMap) -> Response {
     static DOCUMENT: OnceLock<Json> = OnceLock::new();
-    if let Err(error) = super::parameters::Query::parse(&uri, &[]) {
+    if let Err(error) = super::query::Query::parse(&uri, &[]) {
         return reply::error(&error);
     }
     let document = DOCUMENT.get_or_init(document);
