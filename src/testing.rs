@@ -266,7 +266,7 @@ pub mod web {
     }
     /// Of `crate::web::token`.
     pub mod token {
-        pub use crate::web::token::{Behind, Token};
+        pub use crate::web::token::{LiveToken, Token};
     }
 }
 /// Of `crate::work`.

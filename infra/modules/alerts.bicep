@@ -24,7 +24,7 @@ resource people 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(email)
 }
 
 // A log line of the handler: JSON, with its values in `fields`.
-var told = 'traces | where message startswith "{" | extend line = todynamic(message) | extend fields = line.fields'
+var logLines = 'traces | where message startswith "{" | extend line = todynamic(message) | extend fields = line.fields'
 
 var rules = [
   {
@@ -42,7 +42,7 @@ var rules = [
     says: 'No run was complete for two days.'
     every: 'PT1H'
     window: 'PT1H'
-    query: '${told} | where fields.message == "snapshot age" | where isnull(fields.complete_age_s) or toint(fields.complete_age_s) > 172800'
+    query: '${logLines} | where fields.message == "snapshot age" | where isnull(fields.complete_age_s) or toint(fields.complete_age_s) > 172800'
   }
   {
     name: 'partial'
@@ -50,7 +50,7 @@ var rules = [
     says: 'A run was published with gaps: a scope was denied, failed or carried over.'
     every: 'PT1H'
     window: 'PT1H'
-    query: '${told} | where fields.message == "published" and fields.state == "partial"'
+    query: '${logLines} | where fields.message == "published" and fields.state == "partial"'
   }
   {
     name: 'throttled'
@@ -58,7 +58,7 @@ var rules = [
     says: 'More than one request in twenty was throttled: another client uses the same quota.'
     every: 'PT1H'
     window: 'PT1H'
-    query: '${told} | where fields.message == "request traffic" | summarize requests = sum(tolong(fields.requests)), throttled = sum(tolong(fields.throttled)) | where requests > 1000 and throttled * 20 > requests'
+    query: '${logLines} | where fields.message == "request traffic" | summarize requests = sum(tolong(fields.requests)), throttled = sum(tolong(fields.throttled)) | where requests > 1000 and throttled * 20 > requests'
   }
   {
     name: 'silent'
@@ -66,7 +66,7 @@ var rules = [
     says: 'The sweep wrote no log line for an hour: the app does not run.'
     every: 'PT1H'
     window: 'PT1H'
-    query: '${told} | where fields.message == "snapshot age" | summarize lines = count() | where lines == 0'
+    query: '${logLines} | where fields.message == "snapshot age" | summarize lines = count() | where lines == 0'
   }
 ]
 

@@ -3,7 +3,7 @@ param location string
 param tags object
 param insightsId string
 
-var told = 'traces | where message startswith "{" | extend line = todynamic(message) | extend fields = line.fields, about = line.spans[0]'
+var logLines = 'traces | where message startswith "{" | extend line = todynamic(message) | extend fields = line.fields, about = line.spans[0]'
 
 resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
   name: guid(resourceGroup().id, 'azimg-runs')
@@ -27,7 +27,7 @@ resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
             queryType: 0
             resourceType: 'microsoft.insights/components'
             timeContext: { durationMs: 2592000000 }
-            query: '${told} | where fields.message == "published" | project timestamp, run = tostring(about.run), state = tostring(fields.state), done = tolong(fields.done), denied = tolong(fields.denied), failed = tolong(fields.failed), carried = tolong(fields.carried) | order by timestamp desc'
+            query: '${logLines} | where fields.message == "published" | project timestamp, run = tostring(about.run), state = tostring(fields.state), done = tolong(fields.done), denied = tolong(fields.denied), failed = tolong(fields.failed), carried = tolong(fields.carried) | order by timestamp desc'
           }
         }
         {
@@ -41,7 +41,7 @@ resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
             resourceType: 'microsoft.insights/components'
             visualization: 'timechart'
             timeContext: { durationMs: 604800000 }
-            query: '${told} | where fields.message == "snapshot age" | project timestamp, hours = toreal(fields.age_s) / 3600'
+            query: '${logLines} | where fields.message == "snapshot age" | project timestamp, hours = toreal(fields.age_s) / 3600'
           }
         }
         {
@@ -55,7 +55,7 @@ resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
             resourceType: 'microsoft.insights/components'
             visualization: 'timechart'
             timeContext: { durationMs: 86400000 }
-            query: '${told} | where fields.message == "request traffic" | summarize requests = sum(tolong(fields.requests)), throttled = sum(tolong(fields.throttled)), waited_s = sum(tolong(fields.waited_ms)) / 1000 by bin(timestamp, 10m), cloud_RoleInstance'
+            query: '${logLines} | where fields.message == "request traffic" | summarize requests = sum(tolong(fields.requests)), throttled = sum(tolong(fields.throttled)), waited_s = sum(tolong(fields.waited_ms)) / 1000 by bin(timestamp, 10m), cloud_RoleInstance'
           }
         }
         {
@@ -68,7 +68,7 @@ resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
             queryType: 0
             resourceType: 'microsoft.insights/components'
             timeContext: { durationMs: 86400000 }
-            query: '${told} | where line.level in ("ERROR", "WARN") | project timestamp, function = tostring(about.function), run = tostring(about.run), item = tostring(about.item), what = tostring(fields.message), error = tostring(fields.error) | order by timestamp desc'
+            query: '${logLines} | where line.level in ("ERROR", "WARN") | project timestamp, function = tostring(about.function), run = tostring(about.run), item = tostring(about.item), what = tostring(fields.message), error = tostring(fields.error) | order by timestamp desc'
           }
         }
       ]

@@ -331,7 +331,7 @@ impl Catalog {
 
     /// Returns a row by its number.
     pub fn at(&self, row: u32) -> Found {
-        (row, self.index.place(row))
+        (row, self.index.path_of(row))
     }
 }
 

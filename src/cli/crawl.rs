@@ -154,7 +154,7 @@ pub(super) async fn run(args: CrawlArgs, flags: Flags, output: &Output) -> Resul
     let ended = tokio::select! {
         ended = published(&app, run) => ended,
         stopped = host.run(false) => stopped.and_then(|()| Err(Error::transient("interrupted"))),
-        () = stop::asked_of(&host, LAST) => Err(Error::transient("interrupted")),
+        () = stop::requested(&host, LAST) => Err(Error::transient("interrupted")),
     };
     drop(shown);
     if let Err(error) = ended {

@@ -74,7 +74,7 @@ pub(super) async fn run(args: HostArgs, flags: Flags) -> Result<ExitCode> {
         ended = async { tokio::try_join!(served, host.run(true)) } => {
             ended?;
         }
-        () = stop::asked_of(&host, LAST) => {}
+        () = stop::requested(&host, LAST) => {}
     }
     tracing::info!("stopped; unfinished work is repeated at the next start");
     Ok(stop::code().unwrap_or(ExitCode::SUCCESS))

@@ -47,7 +47,7 @@ async fn terminated() {
 
 /// Waits for `change`. On a request to stop before it ends, returns an error whose text is `how()`,
 /// the state that the change has reached.
-pub(super) async fn unless_asked<T>(
+pub(super) async fn unless_stopped<T>(
     change: impl Future<Output = Result<T>>,
     how: impl FnOnce() -> String,
 ) -> Result<T> {
@@ -59,7 +59,7 @@ pub(super) async fn unless_asked<T>(
 
 /// Waits for a request to stop, then stops `host` and gives work under way the time `within` to
 /// end. A second request ends the wait.
-pub(super) async fn asked_of(host: &Host, within: Duration) {
+pub(super) async fn requested(host: &Host, within: Duration) {
     asked().await;
     host.stop();
     let _ = tokio::time::timeout(within, asked()).await;

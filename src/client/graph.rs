@@ -58,7 +58,7 @@ enum PageRows<T> {
 enum PageStart {
     Beginning,
     /// After the row with this id.
-    Behind(String),
+    After(String),
     /// At the service's skip token.
     Token(String),
 }
@@ -241,7 +241,7 @@ impl Client {
             let Some(last) = page.last().map(str::to_owned) else {
                 return Err(lost("fewer rows than totalRecords, or the rows are not sorted"));
             };
-            page = self.page(query, subscriptions, &PageStart::Behind(last)).await?;
+            page = self.page(query, subscriptions, &PageStart::After(last)).await?;
             let (new, _) = all.take(&page.data)?;
             if new == 0 && page.total_records > 0 {
                 return Err(lost("fewer rows than totalRecords"));
@@ -291,7 +291,7 @@ impl Client {
             options["$skipToken"] = token.as_str().into();
         }
         let after = match from {
-            PageStart::Behind(id) => query_after(query, id),
+            PageStart::After(id) => query_after(query, id),
             PageStart::Beginning | PageStart::Token(_) => None,
         };
         let query = after.as_deref().unwrap_or(query);

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_and_no_value_is_told() {
+    fn errors_name_the_setting_and_contain_no_value() {
         for (text, own, says) in [
             (
                 "location = 'Xq7'",

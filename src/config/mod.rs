@@ -237,10 +237,10 @@ impl Config {
     /// The name of the store without possible secrets; `None` for the default store.
     pub fn store_name(&self) -> Option<String> {
         let is_default = self.store.open() == DEFAULT_STORE;
-        self.place().ok().filter(|_| !is_default).map(|place| place.to_string())
+        self.store_location().ok().filter(|_| !is_default).map(|place| place.to_string())
     }
 
-    fn place(&self) -> Result<StoreLocation> {
+    fn store_location(&self) -> Result<StoreLocation> {
         StoreLocation::read(&self.store)
     }
 
@@ -366,7 +366,7 @@ impl Config {
 
     /// Opens the configured store.
     pub fn store(&self) -> Result<Arc<dyn Store>> {
-        Ok(match self.place()? {
+        Ok(match self.store_location()? {
             StoreLocation::Emulator => Arc::new(AzureStore::new(&self.emulator()?.0, "azimg")?),
             StoreLocation::Folder(path) => Arc::new(LocalStore::new(absolute(&path))),
             StoreLocation::Container(url, container) => {
@@ -377,7 +377,7 @@ impl Config {
 
     /// The absolute path of the store, if it is a folder.
     pub fn store_folder(&self) -> Option<PathBuf> {
-        match self.place() {
+        match self.store_location() {
             Ok(StoreLocation::Folder(path)) => Some(absolute(&path)),
             _ => None,
         }

@@ -77,8 +77,7 @@ impl Config {
     pub fn crawled_registry(&self, login_server: &str) -> Result<Registry> {
         let is_named = self.named()?.iter().any(|named| named.eq_ignore_ascii_case(login_server));
         let user = self.variable(PlainSetting::REGISTRY_USERNAME).filter(|_| is_named);
-        let identity =
-            RegistryUser::Identity { said: TrustSource::ByResourceManager, trusted: &[] };
+        let identity = RegistryUser::Identity { said: TrustSource::ResourceManager, trusted: &[] };
         self.registry(login_server, user.map_or(identity, RegistryUser::User))
     }
 

@@ -33,8 +33,9 @@ impl Config {
             Setting::Guarded(GuardedSetting::STORE) => {
                 // Without its SAS. An invalid store name may be anything, so it is not shown at
                 // all.
-                let shown =
-                    self.place().map_or_else(|_| NOT_SHOWN.to_owned(), |place| place.to_string());
+                let shown = self
+                    .store_location()
+                    .map_or_else(|_| NOT_SHOWN.to_owned(), |place| place.to_string());
                 (Some(shown), self.store_from.clone())
             }
             Setting::Guarded(setting) => {
@@ -72,7 +73,7 @@ mod tests {
     use crate::config::{DEFAULT_STORE, Flags};
 
     #[test]
-    fn what_holds_by_default_is_what_is_told() {
+    fn defaults_are_shown_as_they_apply() {
         let config = Config::from(std::collections::HashMap::new(), Flags::default()).unwrap();
         let keep: crate::functions::RetentionPolicy = "10,30d".parse().unwrap();
         assert_eq!(config.keep().unwrap(), keep);

@@ -41,7 +41,7 @@ impl Config {
             GuardedSetting::STORAGE_QUEUES,
             GuardedSetting::STORAGE_ACCOUNT,
         ];
-        let beside = match self.place() {
+        let beside = match self.store_location() {
             Ok(StoreLocation::Emulator) => true,
             Ok(StoreLocation::Container(url, _)) => queues_beside(&url).is_some(),
             _ => false,
@@ -51,7 +51,7 @@ impl Config {
 
     /// The queues of the Functions host, for messages with a delay.
     pub fn queues(&self) -> Result<AzureQueues> {
-        let place = self.place();
+        let place = self.store_location();
         if self.guarded(GuardedSetting::STORAGE).is_some()
             || matches!(place, Ok(StoreLocation::Emulator))
         {

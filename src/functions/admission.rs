@@ -63,7 +63,7 @@ impl Admissions {
             }
             // The registry's own item was admitted, or it would not have ended with an outcome of
             // this kind.
-            Ok(Follows::Behind(registry)) => {
+            Ok(Follows::FromRegistry(registry)) => {
                 let registry = outcome(store, item.run, &registry).await?;
                 registry.into_iter().map(|registry| registry.scope).collect()
             }

@@ -40,7 +40,7 @@ pub enum LastResult {
     /// The scope was not answered, with the reason.
     Open(String),
     /// No run asked for the scope.
-    Unasked,
+    NotQueried,
 }
 
 impl AskedScope {
@@ -204,13 +204,13 @@ impl AnsweredScopes {
             return self
                 .open
                 .get(&list)
-                .map_or(LastResult::Unasked, |why| LastResult::Open(why.clone()));
+                .map_or(LastResult::NotQueried, |why| LastResult::Open(why.clone()));
         };
         let publisher = publisher.unwrap_or_default().to_ascii_lowercase();
         let is_asked =
             only.is_empty() || only.iter().any(|o| publisher.contains(&o.to_ascii_lowercase()));
         if !is_asked {
-            return LastResult::Unasked;
+            return LastResult::NotQueried;
         }
         let open = (2..=names.len()).find_map(|end| self.open.get(&path(&names[..end])));
         open.map_or(LastResult::Answered, |why| LastResult::Open(why.clone()))
@@ -259,7 +259,7 @@ pub async fn last_results(
             Err(error) => return Err(error),
         };
         left.retain(|scope| match ledger.last_result(&scope.names(), scope.publisher()) {
-            LastResult::Unasked => true,
+            LastResult::NotQueried => true,
             last_result => {
                 found.insert(scope.clone(), last_result);
                 false
@@ -267,6 +267,6 @@ pub async fn last_results(
         });
         at = before(store, &manifest).await?;
     }
-    found.extend(left.into_iter().map(|scope| (scope, LastResult::Unasked)));
+    found.extend(left.into_iter().map(|scope| (scope, LastResult::NotQueried)));
     Ok(found)
 }

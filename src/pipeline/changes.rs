@@ -169,8 +169,8 @@ impl ChangedRow for GalleryImage {
     }
 
     fn attributes(&self, other: &Self) -> Value {
-        let both_told = self.replication_state.is_some() && other.replication_state.is_some();
-        let replication = both_told.then_some(&self.replication_state);
+        let both_known = self.replication_state.is_some() && other.replication_state.is_some();
+        let replication = both_known.then_some(&self.replication_state);
         json!({"sharing": self.sharing, "publicNames": self.public_names, "os": self.os, "osState": self.os_state,
                "architecture": self.architecture, "hyperVGeneration": self.hyper_v_generation,
                "features": self.features, "replicas": self.replicas,

@@ -71,7 +71,7 @@ pub async fn crawl(
         Rows::Gallery(rows) => keep(store, item, outcome, &rows).await?,
         Rows::Replicated(rows) => keep(store, item, outcome, &rows).await?,
         Rows::Registry(rows) => keep(store, item, outcome, &rows).await?,
-        Rows::Told(rows) => keep(store, item, outcome, &rows).await?,
+        Rows::Details(rows) => keep(store, item, outcome, &rows).await?,
     };
     let rows = outcome.rows;
     let first = conclude(store, item, outcome).await?;

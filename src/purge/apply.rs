@@ -372,7 +372,7 @@ impl RepositoryPurge<'_> {
             }
             let same =
                 |other: &&Untagging| other.tag == untagging.tag && other.digest == untagging.digest;
-            let look = self.registry.look_at_tag(&repository, &untagging.tag).await?;
+            let look = self.registry.read_tag(&repository, &untagging.tag).await?;
             let Some(look) = look else {
                 self.ledger.write(&id, PartState::Done, "found deleted")?;
                 self.applied.before += 1;

@@ -50,7 +50,7 @@ pub struct KnownContent {
     /// The sizes of its blobs in bytes, by digest.
     pub blobs: BTreeMap<String, u64>,
     /// Why a part of it cannot be read, although what it refers to can.
-    pub odd: Option<String>,
+    pub malformed: Option<String>,
 }
 
 fn text(value: &Value) -> Option<&str> {
@@ -89,7 +89,7 @@ impl KnownContent {
             for blob in found {
                 match text(&blob["digest"]) {
                     Some(digest) => known.add(digest, &blob["size"]),
-                    None => known.odd = Some(format!("its {part} cannot be read")),
+                    None => known.malformed = Some(format!("its {part} cannot be read")),
                 }
             }
         }
@@ -108,7 +108,7 @@ impl KnownContent {
             known.parts.push(digest.to_owned());
         }
         if let Some(other) = known.others() {
-            known.odd = Some(format!(
+            known.malformed = Some(format!(
                 "it refers to {} by a digest other than SHA-256, which is not supported",
                 other.chars().take(16).collect::<String>()
             ));
@@ -136,8 +136,13 @@ impl KnownContent {
             // An artifact of cosign has an image's configuration without an operating system.
             _ => row.os.is_some().then_some(Kind::Image),
         };
-        let mut known =
-            Self { kind, parts: row.manifests, subject: row.subject, blobs: row.layers, odd: None };
+        let mut known = Self {
+            kind,
+            parts: row.manifests,
+            subject: row.subject,
+            blobs: row.layers,
+            malformed: None,
+        };
         if known.others().is_some() {
             known.kind = None;
         }
@@ -235,7 +240,7 @@ mod tests {
         let known = KnownContent::of(&json!({"config": one(CONFIG), "layers": [other, one("x")],
             "subject": one("x")}));
         let known = known.unwrap();
-        assert!(known.odd.unwrap().contains("sha512:"), "what it is said of");
+        assert!(known.malformed.unwrap().contains("sha512:"), "what it is said of");
         assert_eq!((known.subject.is_some(), known.blobs.len()), (true, 2));
         for unknown in [
             json!({"manifests": {}}),

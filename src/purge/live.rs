@@ -6,7 +6,7 @@ use super::target::{ManifestCheck, PurgeTarget};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::registry::is_schema_1;
 use crate::registry::{
-    Attributes, Content, Listed, Manifest, Name, OddMembers, Registry, Repository, Tag,
+    Attributes, Content, Listed, MalformedMembers, Manifest, Name, Registry, Repository, Tag,
 };
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -141,9 +141,9 @@ impl<'a> LiveRegistry<'a> {
             return Ok(ManifestRead::Known(known));
         }
         let error = match self.registry.seen(repository, digest).await {
-            Ok((document, odd)) => match KnownContent::of(&document) {
+            Ok((document, malformed)) => match KnownContent::of(&document) {
                 Ok(mut content) => {
-                    content.odd = odd.or(content.odd);
+                    content.malformed = malformed.or(content.malformed);
                     lock(&self.known).insert(id, content.clone());
                     return Ok(ManifestRead::Known(content));
                 }
@@ -177,10 +177,10 @@ impl<'a> LiveRegistry<'a> {
         listed: Manifest,
         unread: Option<String>,
     ) -> Result<Result<ManifestState, String>> {
-        let (known, odd) = match self.content_of(repository, &listed).await? {
+        let (known, malformed) = match self.content_of(repository, &listed).await? {
             ManifestRead::Known(known) => {
-                let odd = known.odd.clone();
-                (known, odd)
+                let malformed = known.malformed.clone();
+                (known, malformed)
             }
             ManifestRead::Unread(why) => (KnownContent::default(), Some(why)),
             ManifestRead::Unknown(why) => {
@@ -193,7 +193,7 @@ impl<'a> LiveRegistry<'a> {
         Ok(Ok(ManifestState {
             updated: later(listed.last_update_time.as_ref(), listed.created_time.as_ref()),
             is_locked: listed.changeable_attributes.is_locked(),
-            unread: unread.or(odd),
+            unread: unread.or(malformed),
             is_hidden: false,
             kind: known.kind.unwrap_or_default(),
             bytes: listed.image_size.unwrap_or_default(),
@@ -334,8 +334,12 @@ fn later(one: Option<&String>, other: Option<&String>) -> Option<OffsetDateTime>
 }
 
 /// Why something may not be deleted: its locks, its times or its tags cannot be read.
-fn unread(attributes: &Attributes, odd: &OddMembers, updated: Option<&String>) -> Option<String> {
-    if let Some(why) = odd.deciding() {
+fn unread(
+    attributes: &Attributes,
+    malformed: &MalformedMembers,
+    updated: Option<&String>,
+) -> Option<String> {
+    if let Some(why) = malformed.deciding() {
         return Some(why);
     }
     if !attributes.is_open() && !attributes.is_locked() {
@@ -345,11 +349,13 @@ fn unread(attributes: &Attributes, odd: &OddMembers, updated: Option<&String>) -
 }
 
 fn tag_state(tag: Tag) -> TagState {
-    let Tag { last_update_time, created_time, changeable_attributes, odd, name, digest, .. } = tag;
+    let Tag {
+        last_update_time, created_time, changeable_attributes, malformed, name, digest, ..
+    } = tag;
     TagState {
         updated: later(last_update_time.as_ref(), created_time.as_ref()),
         is_locked: changeable_attributes.is_locked(),
-        unread: unread(&changeable_attributes, &odd, last_update_time.as_ref()),
+        unread: unread(&changeable_attributes, &malformed, last_update_time.as_ref()),
         name,
         digest,
     }
@@ -358,8 +364,8 @@ fn tag_state(tag: Tag) -> TagState {
 /// What cannot be read of a manifest. This includes a tag that points at it and is missing in the
 /// list of tags, so that the manifest would appear untagged.
 fn unread_manifest(manifest: &Manifest, tags: &HashSet<&str>) -> Option<String> {
-    let Manifest { changeable_attributes, odd, last_update_time, .. } = manifest;
-    unread(changeable_attributes, odd, last_update_time.as_ref()).or_else(|| {
+    let Manifest { changeable_attributes, malformed, last_update_time, .. } = manifest;
+    unread(changeable_attributes, malformed, last_update_time.as_ref()).or_else(|| {
         let missing = manifest.tags.iter().find(|name| !tags.contains(name.as_str()))?;
         Some(format!("the tag {missing} points to it, but is not in the list of tags"))
     })
@@ -375,9 +381,9 @@ fn found<T>(answer: Result<T>) -> Result<Option<T>> {
 
 /// What cannot be read of a repository.
 fn unread_repository(properties: &Repository) -> Option<String> {
-    let Repository { changeable_attributes, odd, last_update_time, .. } = properties;
+    let Repository { changeable_attributes, malformed, last_update_time, .. } = properties;
     let counts = (properties.manifest_count, properties.tag_count);
-    unread(changeable_attributes, odd, last_update_time.as_ref()).or_else(|| {
+    unread(changeable_attributes, malformed, last_update_time.as_ref()).or_else(|| {
         let is_counted = matches!(counts, (Some(_), Some(_)));
         (!is_counted)
             .then(|| "the registry does not report its number of manifests and tags".to_owned())
@@ -454,7 +460,7 @@ impl PurgeTarget for LiveRegistry<'_> {
         }))
     }
 
-    async fn look_at_tag(&self, repository: &str, tag: &str) -> Result<Option<TagState>> {
+    async fn read_tag(&self, repository: &str, tag: &str) -> Result<Option<TagState>> {
         let tag = found(self.registry.tag(repository, tag).await)?;
         Ok(tag.map(tag_state))
     }

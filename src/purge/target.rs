@@ -22,7 +22,7 @@ pub trait PurgeTarget: Send + Sync {
     async fn look(&self, repository: &str, digest: &str) -> Result<Option<ManifestCheck>>;
 
     /// The state of a tag; `None` if it no longer exists.
-    async fn look_at_tag(&self, repository: &str, tag: &str) -> Result<Option<TagState>>;
+    async fn read_tag(&self, repository: &str, tag: &str) -> Result<Option<TagState>>;
 
     /// The bytes and media type of a manifest.
     async fn content(&self, repository: &str, digest: &str) -> Result<Content>;

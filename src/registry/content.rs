@@ -263,8 +263,8 @@ impl Registry {
             ..RegistryRequest::get(url, &scope)
         };
         let content = self.ask(&ask, |response| Content::of_digest(&response, &name)).await?;
-        let odd = content.contradiction().map(|why| format!("it is {why}"));
-        Ok((content.document, odd))
+        let malformed = content.contradiction().map(|why| format!("it is {why}"));
+        Ok((content.document, malformed))
     }
 
     /// Fetches the configuration of an image: a small blob, verified.

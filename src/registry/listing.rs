@@ -2,7 +2,7 @@
 
 use super::reference::is_tag;
 use super::request::{ListSize, MOST_PAGES, RegistryRequest};
-use super::rows::{self, ListRow, Listed, Members, Named, OddMembers, Row};
+use super::rows::{self, ListRow, Listed, MalformedMembers, Members, Named, Row};
 use super::{Name, Registry};
 use crate::error::{Error, Result};
 use crate::image::registry::join_tags;
@@ -64,7 +64,7 @@ impl Attributes {
             quarantine_details: members.text("quarantineDetails"),
             teleport_enabled: members.flag("teleportEnabled"),
         };
-        row.join(members.odd);
+        row.join(members.malformed);
         read
     }
 }
@@ -87,7 +87,7 @@ pub struct Repository {
     pub changeable_attributes: Attributes,
     /// Members that could not be read.
     #[serde(skip)]
-    pub odd: OddMembers,
+    pub malformed: MalformedMembers,
 }
 
 /// A tag.
@@ -109,7 +109,7 @@ pub struct Tag {
     pub changeable_attributes: Attributes,
     /// Members that could not be read.
     #[serde(skip)]
-    pub odd: OddMembers,
+    pub malformed: MalformedMembers,
 }
 
 /// A manifest.
@@ -142,7 +142,7 @@ pub struct Manifest {
     pub changeable_attributes: Attributes,
     /// Members that could not be read.
     #[serde(skip)]
-    pub odd: OddMembers,
+    pub malformed: MalformedMembers,
 }
 
 /// An image of an index.
@@ -166,12 +166,12 @@ impl Row for Repository {
             manifest_count: row.count("manifestCount"),
             tag_count: row.count("tagCount"),
             changeable_attributes: Attributes::of(&mut row),
-            odd: row.odd,
+            malformed: row.malformed,
         })
     }
 
-    fn odd(&self) -> &OddMembers {
-        &self.odd
+    fn malformed(&self) -> &MalformedMembers {
+        &self.malformed
     }
 }
 
@@ -185,12 +185,12 @@ impl Row for Tag {
             last_update_time: row.time("lastUpdateTime"),
             signed: row.flag("signed"),
             changeable_attributes: Attributes::of(&mut row),
-            odd: row.odd,
+            malformed: row.malformed,
         })
     }
 
-    fn odd(&self) -> &OddMembers {
-        &self.odd
+    fn malformed(&self) -> &MalformedMembers {
+        &self.malformed
     }
 }
 
@@ -214,12 +214,12 @@ impl Row for Manifest {
             tags: row.each("tags", "a tag", tag),
             references: row.each("references", "a manifest of an index", IndexEntry::read),
             changeable_attributes: Attributes::of(&mut row),
-            odd: row.odd,
+            malformed: row.malformed,
         })
     }
 
-    fn odd(&self) -> &OddMembers {
-        &self.odd
+    fn malformed(&self) -> &MalformedMembers {
+        &self.malformed
     }
 }
 

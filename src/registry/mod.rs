@@ -26,7 +26,7 @@ pub use listing::{Attributes, Manifest, Repository, Tag};
 pub use platform::Platform;
 pub(crate) use reference::is_digest;
 pub use reference::{Name, Reference, is_tag};
-pub use rows::{Listed, OddMembers, UnreadableRows};
+pub use rows::{Listed, MalformedMembers, UnreadableRows};
 pub(crate) use stream::{ANSWERS_WITHIN, StreamRequest};
 pub use tokens::Login;
 pub use trust::{Trust, TrustSource};

@@ -32,9 +32,9 @@ const DECIDING: [&str; 10] = [
 
 /// The members of a row that had an unexpected type, each with what was found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct OddMembers(Vec<(&'static str, String)>);
+pub struct MalformedMembers(Vec<(&'static str, String)>);
 
-impl OddMembers {
+impl MalformedMembers {
     fn add(&mut self, member: &'static str, found: &Value, wanted: &str) {
         self.0.push((member, format!("{} instead of {wanted}", kind(found))));
     }
@@ -66,13 +66,13 @@ fn kind(value: &Value) -> &'static str {
 /// `None`, too, and is recorded in `odd`.
 pub(super) struct Members<'a> {
     of: &'a Map<String, Value>,
-    pub(super) odd: OddMembers,
+    pub(super) malformed: MalformedMembers,
 }
 
 impl<'a> Members<'a> {
     pub(super) fn of(row: &'a Value) -> Result<Self, String> {
         match row {
-            Value::Object(of) => Ok(Self { of, odd: OddMembers::default() }),
+            Value::Object(of) => Ok(Self { of, malformed: MalformedMembers::default() }),
             other => Err(format!("{} instead of an object", kind(other))),
         }
     }
@@ -86,7 +86,7 @@ impl<'a> Members<'a> {
         let found = self.of.get(member).filter(|found| !found.is_null())?;
         let value = read(found);
         if value.is_none() {
-            self.odd.add(member, found, wanted);
+            self.malformed.add(member, found, wanted);
         }
         value
     }
@@ -109,7 +109,7 @@ impl<'a> Members<'a> {
     pub(super) fn flag(&mut self, member: &'static str) -> Option<bool> {
         let found = self.of.get(member)?;
         if !found.is_boolean() {
-            self.odd.add(member, found, "a boolean");
+            self.malformed.add(member, found, "a boolean");
         }
         found.as_bool()
     }
@@ -126,7 +126,7 @@ impl<'a> Members<'a> {
         for element in found.into_iter().flatten() {
             match read(element) {
                 Some(value) => all.push(value),
-                None => self.odd.add(member, element, wanted),
+                None => self.malformed.add(member, element, wanted),
             }
         }
         all
@@ -136,17 +136,17 @@ impl<'a> Members<'a> {
     pub(super) fn inner(&mut self, member: &'static str) -> Option<Self> {
         let found = self.of.get(member)?;
         match found {
-            Value::Object(of) => Some(Self { of, odd: OddMembers::default() }),
+            Value::Object(of) => Some(Self { of, malformed: MalformedMembers::default() }),
             other => {
-                self.odd.add(member, other, "an object");
+                self.malformed.add(member, other, "an object");
                 None
             }
         }
     }
 
     /// Adds the unexpected members of an inner object.
-    pub(super) fn join(&mut self, inner: OddMembers) {
-        self.odd.0.extend(inner.0);
+    pub(super) fn join(&mut self, inner: MalformedMembers) {
+        self.malformed.0.extend(inner.0);
     }
 
     /// The name of a row. A row without one is not read.
@@ -174,7 +174,7 @@ pub(super) trait Row: Sized {
     fn read(row: &Value) -> Result<Self, String>;
 
     /// The members that had an unexpected type.
-    fn odd(&self) -> &OddMembers;
+    fn malformed(&self) -> &MalformedMembers;
 }
 
 /// A row of a list.
@@ -353,7 +353,7 @@ impl<T: ListRow> Page<T> {
     /// Reports what could not be read. `list` is the path of the list.
     pub(super) fn log_malformed(&self, list: &str) {
         let mut faults: BTreeMap<String, u64> = BTreeMap::new();
-        let members = self.listed.rows.iter().flat_map(|row| &row.odd().0);
+        let members = self.listed.rows.iter().flat_map(|row| &row.malformed().0);
         for fault in members.map(|(member, why)| format!("{member}: {why}")) {
             *faults.entry(fault).or_default() += 1;
         }
@@ -366,20 +366,20 @@ impl<T: ListRow> Page<T> {
 }
 
 /// The name of a repository in the catalog.
-pub(super) struct Named(pub(super) String, pub(super) OddMembers);
+pub(super) struct Named(pub(super) String, pub(super) MalformedMembers);
 
 impl Row for Named {
     fn read(row: &Value) -> Result<Self, String> {
         match row {
             Value::String(name) if is_repository(name) => {
-                Ok(Self(name.clone(), OddMembers::default()))
+                Ok(Self(name.clone(), MalformedMembers::default()))
             }
             Value::String(_) => Err("not a valid repository name".to_owned()),
             other => Err(format!("{} instead of a repository name", kind(other))),
         }
     }
 
-    fn odd(&self) -> &OddMembers {
+    fn malformed(&self) -> &MalformedMembers {
         &self.1
     }
 }

@@ -16,9 +16,9 @@ use url::Url;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrustSource {
     /// Only the request itself: a command's argument, a document, a message.
-    ByNobody,
+    Unconfirmed,
     /// The Resource Manager lists it.
-    ByResourceManager,
+    ResourceManager,
 }
 
 /// The hosts that may receive a token of an identity.
@@ -79,7 +79,7 @@ impl Trust {
     pub fn depends_on_the_list(&self, login_server: &str) -> bool {
         let trusts =
             |source| origin_of(login_server).is_ok_and(|origin| self.is_trusted(&origin, source));
-        !trusts(TrustSource::ByNobody) && trusts(TrustSource::ByResourceManager)
+        !trusts(TrustSource::Unconfirmed) && trusts(TrustSource::ResourceManager)
     }
 
     /// Returns `identity` as a recipient for `login_server`, if that host may receive its token.
@@ -109,7 +109,7 @@ impl Trust {
 
     fn is_trusted(&self, origin: &Url, source: TrustSource) -> bool {
         let is_listed =
-            source == TrustSource::ByResourceManager && self.is_local && is_loopback(origin);
+            source == TrustSource::ResourceManager && self.is_local && is_loopback(origin);
         is_listed || self.named.contains(&key(origin)) || self.is_of_cloud(origin)
     }
 
@@ -143,7 +143,7 @@ fn key(origin: &Url) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use TrustSource::{ByNobody, ByResourceManager};
+    use TrustSource::{ResourceManager, Unconfirmed};
 
     fn trusts(trust: &Trust, login_server: &str, source: TrustSource) -> bool {
         trust.is_trusted(&origin_of(login_server).unwrap(), source)
@@ -160,7 +160,7 @@ mod tests {
             "example.privatelink.azurecr.io",
             "example.westeurope.geo.azurecr.io",
         ] {
-            assert!(trusts(&cloud, accepted, ByNobody), "{accepted}");
+            assert!(trusts(&cloud, accepted, Unconfirmed), "{accepted}");
         }
         for bad in [
             "mycompany.azurecr.io.attacker.example",
@@ -186,13 +186,13 @@ mod tests {
             "10.0.0.1",
             "169.254.169.254",
         ] {
-            for source in [ByNobody, ByResourceManager] {
+            for source in [Unconfirmed, ResourceManager] {
                 let is_trusted =
                     origin_of(bad).is_ok_and(|origin| cloud.is_trusted(&origin, source));
                 assert!(!is_trusted, "{bad} {source:?}");
             }
         }
-        assert!(!trusts(&Trust::of_cloud(None), "example.azurecr.io", ByResourceManager));
+        assert!(!trusts(&Trust::of_cloud(None), "example.azurecr.io", ResourceManager));
     }
 
     #[test]
@@ -200,11 +200,11 @@ mod tests {
         let named = ["Registry.Example:5000".to_owned(), "127.0.0.1:6000".to_owned()];
         let trust = Trust::of_cloud(Some("azurecr.io")).naming(&named).unwrap();
         for accepted in ["registry.example:5000", "127.0.0.1:6000", "2130706433:6000"] {
-            assert!(trusts(&trust, accepted, ByNobody), "{accepted}");
+            assert!(trusts(&trust, accepted, Unconfirmed), "{accepted}");
         }
         for bad in ["registry.example", "registry.example:5001", "localhost:6000", "127.0.0.1:6001"]
         {
-            assert!(!trusts(&trust, bad, ByNobody), "{bad}");
+            assert!(!trusts(&trust, bad, Unconfirmed), "{bad}");
         }
         assert!(Trust::of_cloud(None).naming(&["a/b".to_owned()]).is_err());
     }
@@ -213,13 +213,13 @@ mod tests {
     fn local_registry_is_trusted_if_a_local_resource_manager_lists_it() {
         let cloud = || Trust::of_cloud(Some("azurecr.io"));
         let local = cloud().listed_by(&"http://127.0.0.1:8080".parse().unwrap());
-        assert!(trusts(&local, "127.0.0.1:5000", ByResourceManager));
+        assert!(trusts(&local, "127.0.0.1:5000", ResourceManager));
         assert!(local.depends_on_the_list("127.0.0.1:5000"));
-        assert!(!trusts(&local, "127.0.0.1:5000", ByNobody));
-        assert!(!trusts(&local, "attacker.example", ByResourceManager));
+        assert!(!trusts(&local, "127.0.0.1:5000", Unconfirmed));
+        assert!(!trusts(&local, "attacker.example", ResourceManager));
         assert!(!local.depends_on_the_list("example.azurecr.io"));
         assert!(!local.depends_on_the_list("attacker.example"));
         let azure = cloud().listed_by(&"https://management.azure.com".parse().unwrap());
-        assert!(!trusts(&azure, "127.0.0.1:5000", ByResourceManager));
+        assert!(!trusts(&azure, "127.0.0.1:5000", ResourceManager));
     }
 }

@@ -62,7 +62,7 @@ pub enum Rows {
     /// Registry manifests, sorted.
     Registry(Vec<RegistryImage>),
     /// Data about manifests that their listing does not contain.
-    Told(Vec<ManifestDetail>),
+    Details(Vec<ManifestDetail>),
 }
 
 impl Default for Rows {
@@ -81,7 +81,7 @@ impl Rows {
             Self::Gallery(rows) => rows.len(),
             Self::Replicated(rows) => rows.len(),
             Self::Registry(rows) => rows.len(),
-            Self::Told(rows) => rows.len(),
+            Self::Details(rows) => rows.len(),
         }
     }
 
@@ -98,7 +98,7 @@ impl Rows {
             Self::Gallery(rows) => limits::bytes_of(rows),
             Self::Replicated(rows) => limits::bytes_of(rows),
             Self::Registry(rows) => limits::bytes_of(rows),
-            Self::Told(rows) => limits::bytes_of(rows),
+            Self::Details(rows) => limits::bytes_of(rows),
         }
     }
 
@@ -112,7 +112,7 @@ impl Rows {
             Self::Gallery(rows) => rows.iter_mut().for_each(|row| row.cut(&mut cuts)),
             Self::Replicated(rows) => rows.iter_mut().for_each(|row| row.cut(&mut cuts)),
             Self::Registry(rows) => rows.iter_mut().for_each(|row| row.cut(&mut cuts)),
-            Self::Told(rows) => rows.iter_mut().for_each(|row| row.cut(&mut cuts)),
+            Self::Details(rows) => rows.iter_mut().for_each(|row| row.cut(&mut cuts)),
         }
         cuts.into_counts()
     }

@@ -7,7 +7,7 @@
 //! repeated.
 
 use super::query::Query;
-use super::token::{Behind, next_link, origin};
+use super::token::{LiveToken, next_link, origin};
 use super::{Web, reply};
 use crate::catalog::live;
 use crate::error::{Error, ErrorKind, Result};
@@ -111,7 +111,7 @@ pub(super) async fn list(
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<Response> {
-    let token = query.skip.as_ref().map(|text| Behind::read(text, uri)).transpose()?;
+    let token = query.skip.as_ref().map(|text| LiveToken::read(text, uri)).transpose()?;
     let answer = match token.as_ref().and_then(|token| web.live.find(token.list)) {
         Some(answer) => answer,
         None => web.live.ask(web, query).await?,
@@ -125,7 +125,7 @@ pub(super) async fn list(
     let mut value = json!({ "value": page });
     match page.last() {
         Some(last) if page.len() < rest.len() => {
-            let token = Behind { list: answer.name, id: last.id.clone() };
+            let token = LiveToken { list: answer.name, id: last.id.clone() };
             value["nextLink"] = next_link(uri, &origin(headers), &token.write(uri)).into();
             web.live.keep(&answer);
         }

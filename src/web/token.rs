@@ -61,14 +61,14 @@ impl Token {
 
 /// Position in a list that is not from a snapshot, and that may have to be produced again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Behind {
+pub struct LiveToken {
     /// The list's id.
     pub list: Ulid,
     /// The id of the last row of the previous page.
     pub id: String,
 }
 
-impl Behind {
+impl LiveToken {
     /// Encodes the token for the list that `uri` requests.
     pub fn write(&self, uri: &Uri) -> String {
         let mut payload = self.list.to_bytes().to_vec();

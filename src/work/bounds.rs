@@ -35,7 +35,7 @@ pub enum Follows {
     /// registry.
     If(String),
     /// The registry's own item, with this id, must have listed repositories.
-    Behind(String),
+    FromRegistry(String),
 }
 
 impl Bounds {
@@ -100,7 +100,7 @@ impl Bounds {
                 }
             }
             (_, Some(_)) => Ok(Follows::Fully),
-            (_, None) => Ok(Follows::Behind(format!("{}/@registry", fragment(server)))),
+            (_, None) => Ok(Follows::FromRegistry(format!("{}/@registry", fragment(server)))),
         }
     }
 }

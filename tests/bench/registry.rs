@@ -254,10 +254,10 @@ fn lists() {
         command.arg(root().join("tests/fixtures/registry_peer.py"));
         let (code, out, err) = finish(command.args([&endpoint, "count", "team0/app-0", what]));
         assert_eq!(code, 0, "{err}");
-        let told: Value = serde_json::from_str(&out).unwrap();
-        assert_eq!(told["count"], MANIFESTS);
+        let reported: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(reported["count"], MANIFESTS);
         // Measured by the script itself, without the start of Python.
-        let theirs = told["seconds"].as_f64().unwrap();
+        let theirs = reported["seconds"].as_f64().unwrap();
         let ratio = format!("{:.1}", theirs / ours);
         rows.push(row([&what, &format!("{ours:.2} s"), &format!("{theirs:.2} s"), &ratio]));
     }

@@ -228,8 +228,8 @@ fn errors_contain_no_path_and_no_stack() {
         failed += u32::from(answer.status().is_server_error());
         assert_eq!(answer.headers()["x-content-type-options"], "nosniff", "{path}");
         let text = answer.text().unwrap();
-        let told = [here, "/root", "src/", ".rs:", "panicked", "stack backtrace"];
-        assert!(told.iter().all(|word| !text.contains(word)), "{path}: {text}");
+        let reported = [here, "/root", "src/", ".rs:", "panicked", "stack backtrace"];
+        assert!(reported.iter().all(|word| !text.contains(word)), "{path}: {text}");
     }
     assert!(failed >= 3, "the store was not damaged enough to try it");
 }

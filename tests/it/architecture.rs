@@ -286,7 +286,7 @@ fn error_prone_calls_are_made_in_one_file_each() {
         // Whom the operator trusts; a host that a command or a message names is none of them.
         (".naming(", &["src/config/registries.rs"]),
         (
-            "TrustSource::ByResourceManager",
+            "TrustSource::ResourceManager",
             &["src/registry/trust.rs", "src/config/registries.rs", "src/cli/registry/mod.rs"],
         ),
     ];

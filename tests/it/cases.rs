@@ -38,12 +38,12 @@ fn crawl(case: &Case, folder: &Path, options: &[&str]) {
 }
 
 /// What a command that must succeed prints, as JSON.
-fn told(case: &Case, folder: &Path, line: &[&str]) -> Value {
+fn reported(case: &Case, folder: &Path, line: &[&str]) -> Value {
     json(&mut case.azimg(&[line, &["--store", folder.to_str().unwrap(), "-o", "json"]].concat()))
 }
 
 fn usage(case: &Case, folder: &Path) -> Vec<Value> {
-    told(case, folder, &["images", "usage", "--all"]).as_array().unwrap().clone()
+    reported(case, folder, &["images", "usage", "--all"]).as_array().unwrap().clone()
 }
 
 /// What a host answers.
@@ -95,7 +95,7 @@ fn a_version_that_is_used_by_any_form_of_its_id_is_kept() {
         format!("/SharedGalleries/{SUBSCRIPTION}-PROD/Images/api/Versions/1.0.0"),
         format!("/CommunityGalleries/{gallery}/Images/api/Versions/1.0.0"),
     ] {
-        let shown = told(&case, folder.path(), &["images", "show", &id]);
+        let shown = reported(&case, folder.path(), &["images", "show", &id]);
         assert_eq!(shown["subscriptionId"], SUBSCRIPTION, "{shown}");
         assert_eq!(shown["version"], "1.0.0");
     }
@@ -234,7 +234,7 @@ fn latest_of_galleries_by_region_filters_and_pasted_references() {
     let folder = tempfile::tempdir().unwrap();
     crawl(&case, folder.path(), &["--source", "gallery"]);
     let latest = |line: &[&str]| {
-        let rows = told(&case, folder.path(), &[&["images", "latest"], line].concat());
+        let rows = reported(&case, folder.path(), &[&["images", "latest"], line].concat());
         rows[0]["version"].as_str().unwrap().to_owned()
     };
     assert_eq!(latest(&["prod/ubuntu2004"]), "1.0.12");
@@ -253,10 +253,10 @@ fn latest_of_galleries_by_region_filters_and_pasted_references() {
     );
     for pasted in [id.as_str(), "prod/ubuntu2004/latest"] {
         assert_eq!(latest(&[pasted]), "1.0.12");
-        let shown = told(&case, folder.path(), &["gallery", "show", pasted]);
+        let shown = reported(&case, folder.path(), &["gallery", "show", pasted]);
         assert_eq!(shown["version"], "1.0.12");
     }
-    assert_eq!(told(&case, folder.path(), &["images", "show", &id])["version"], "1.0.12");
+    assert_eq!(reported(&case, folder.path(), &["images", "show", &id])["version"], "1.0.12");
     let store = folder.path().to_str().unwrap();
     let refused = |line: &[&str]| {
         let (code, _, stderr) = finish(&mut case.azimg(&[line, &["--store", store]].concat()));
@@ -277,7 +277,7 @@ fn latest_of_galleries_by_region_filters_and_pasted_references() {
     drop(host);
     // Lists take the same, and what failed in a region is not there.
     let listed = |line: &[&str]| -> Vec<String> {
-        let rows = told(&case, folder.path(), &[&["gallery", "versions"], line].concat());
+        let rows = reported(&case, folder.path(), &[&["gallery", "versions"], line].concat());
         rows.as_array().unwrap().iter().map(|row| row["version"].as_str().unwrap().into()).collect()
     };
     assert_eq!(listed(&["--tag", "Env=prod"]), ["18110921.43.58", "1.0.0"]);
@@ -289,7 +289,7 @@ fn latest_of_galleries_by_region_filters_and_pasted_references() {
 
 fn a_version_is_found_number_by_number() {
     let (case, folder) = crawled("gallery-leading-zero");
-    let latest = told(&case, folder.path(), &["images", "latest", "agents/ubuntu"]);
+    let latest = reported(&case, folder.path(), &["images", "latest", "agents/ubuntu"]);
     assert_eq!(latest[0]["version"], "21.10.01");
     let rows = usage(&case, folder.path());
     assert_eq!(rows[0]["finding"], "not-latest");
@@ -303,7 +303,7 @@ fn shared_images_have_a_latest_version_by_region() {
     let id = "/SharedGalleries/99999999-9999-4999-8999-999999999999-PARTNER/Images/golden";
     let latest = |at: &[&str]| {
         let line = [&["images", "latest", id][..], at].concat();
-        told(&case, folder.path(), &line)[0]["version"].as_str().unwrap().to_owned()
+        reported(&case, folder.path(), &line)[0]["version"].as_str().unwrap().to_owned()
     };
     let (asia, us) = (["--location", "southeastasia"], ["--location", "eastus"]);
     assert_eq!(latest(&asia), "1.1.0");
@@ -320,7 +320,7 @@ fn the_newest_managed_image_of_a_pattern_is_found() {
     let (case, folder) = crawled("managed-newest");
     let newest = |more: &[&str]| {
         let line = [&["images", "latest", "myapp-*"][..], more].concat();
-        told(&case, folder.path(), &line)[0]["definition"].as_str().unwrap().to_owned()
+        reported(&case, folder.path(), &line)[0]["definition"].as_str().unwrap().to_owned()
     };
     assert_eq!(newest(&[]), "myapp-2017-11-20T080024");
     assert_eq!(newest(&["--tag", "RELEASE_STATUS=GA"]), "myapp-2017-11-17T013212");
@@ -358,7 +358,7 @@ fn a_machine_on_an_attached_disk_has_the_image_of_its_disk() {
     assert_eq!(market["finding"], "not-latest");
     assert_eq!((&market["image"], &market["version"]), (&json!("P:o:s"), &json!("1.0.0")));
     assert_eq!(market["moveTo"], "p:o:s:2.0.0");
-    let pasted = told(&case, folder.path(), &["images", "show", "P:o:s:latest"]);
+    let pasted = reported(&case, folder.path(), &["images", "show", "P:o:s:latest"]);
     assert_eq!(pasted["id"], "p:o:s:2.0.0");
     assert_eq!(market["reason"], "its disk was created from this image");
     assert_eq!(of("own")["finding"], "gone");

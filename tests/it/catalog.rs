@@ -193,10 +193,10 @@ proptest! {
         prop_assert_eq!(index.run(), "RUN");
         for (at, row) in (0..).zip(&as_of(&rows, now)) {
             let mut text = Vec::new();
-            index.write_json(at, index.place(at), now, &mut text);
+            index.write_json(at, index.path_of(at), now, &mut text);
             let text = String::from_utf8(text).unwrap();
             prop_assert_eq!(text, serde_json::to_string(row).unwrap());
-            let [.., sku] = index.place(at);
+            let [.., sku] = index.path_of(at);
             prop_assert_eq!(index.version(sku, &row.version.to_uppercase()), Some(at));
         }
     }
@@ -211,7 +211,7 @@ proptest! {
             prop_assert!(page.rows.len() <= top);
             prop_assert!(page.rows.len() == top || page.next.is_none());
             for (row, place) in page.rows {
-                prop_assert_eq!(place, index.place(row));
+                prop_assert_eq!(place, index.path_of(row));
                 found.push(row);
             }
             from = page.next;

@@ -110,9 +110,9 @@ fn latest(tree: &Tree) -> BTreeSet<String> {
 /// What a feed must say of two days: `(change, id, before, after)`.
 fn expected(before: &Tree, after: &Tree) -> BTreeSet<[String; 4]> {
     let (was_latest, is_latest) = (latest(before), latest(after));
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     let mut say = |change: &str, id: &str, before: Value, after: Value| {
-        told.insert([change.to_owned(), id.to_owned(), before.to_string(), after.to_string()]);
+        reported.insert([change.to_owned(), id.to_owned(), before.to_string(), after.to_string()]);
     };
     let whole = |row: &Value, is_latest: bool| json!({"status": status(row), "locations": ["westus"], "isLatest": is_latest});
     for (id, row) in after {
@@ -135,10 +135,10 @@ fn expected(before: &Tree, after: &Tree) -> BTreeSet<[String; 4]> {
     for (id, row) in before.iter().filter(|(id, _)| !after.contains_key(*id)) {
         say("removed", id, whole(row, was_latest.contains(id)), Value::Null);
     }
-    told
+    reported
 }
 
-fn told(changes: &Value) -> BTreeSet<[String; 4]> {
+fn reported(changes: &Value) -> BTreeSet<[String; 4]> {
     let text = |change: &Value, name: &str| change[name].as_str().unwrap().to_owned();
     let changes = changes.as_array().unwrap().iter();
     changes
@@ -174,11 +174,11 @@ fn two_years_of_debian_and_ubuntu_are_reported_change_by_change() {
         let run = result["run"].as_str().unwrap();
         let arguments =
             ["changes", "--run", run, "--store", store.to_str().unwrap(), "-o", "json", "--quiet"];
-        let told = told(&json(&mut azimg(&arguments)));
+        let reported = reported(&json(&mut azimg(&arguments)));
         let expected = before.map(|before| expected(&before, &after)).unwrap_or_default();
-        assert_eq!(told, expected, "{day}");
-        assert_eq!(result["changes"], told.len());
-        for [change, ..] in told {
+        assert_eq!(reported, expected, "{day}");
+        assert_eq!(result["changes"], reported.len());
+        for [change, ..] in reported {
             *kinds.entry(change).or_default() += 1;
         }
         before = Some(after);
@@ -207,7 +207,7 @@ fn changes_of_replication_and_deprecation_are_reported() {
         write_rows(&file, &rows);
         crawl(&file, &store);
         let arguments = ["changes", "--store", store.to_str().unwrap(), "-o", "json", "--quiet"];
-        let feed = told(&json(&mut azimg(&arguments)));
+        let feed = reported(&json(&mut azimg(&arguments)));
         let short = |[change, id, before, after]: [String; 4]| {
             format!("{change} {} {before} {after}", id.rsplit(':').next().unwrap())
         };

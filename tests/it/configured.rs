@@ -57,7 +57,7 @@ impl Seat {
 }
 
 /// What `config show` tells of a setting: its value, and where that is from.
-fn told(command: &mut Command, setting: &str) -> (Value, String) {
+fn reported(command: &mut Command, setting: &str) -> (Value, String) {
     let rows = json(command);
     let row = rows.as_array().unwrap().iter().find(|row| row["setting"] == setting).unwrap();
     (row["value"].clone(), row["from"].as_str().unwrap().to_owned())
@@ -67,7 +67,7 @@ const SHOW: [&str; 4] = ["config", "show", "-o", "json"];
 
 fn settings_are_taken_from_flag_environment_folder_file_and_user_file() {
     let seat = Seat::new();
-    let locations = |command: &mut Command| told(command, "locations");
+    let locations = |command: &mut Command| reported(command, "locations");
     assert_eq!(locations(&mut seat.azimg(&SHOW)), (Value::Null, "default".to_owned()));
     std::fs::write(seat.own(), "locations = ['own']\nstore = './own'\nkeep-snapshots = 5\n")
         .unwrap();
@@ -79,12 +79,12 @@ fn settings_are_taken_from_flag_environment_folder_file_and_user_file() {
     let set = ("said".into(), "environment".to_owned());
     assert_eq!(locations(seat.azimg(&SHOW).env("AZIMG_LOCATIONS", "said")), set);
     // What the folder's file does not say is the user's to say.
-    assert_eq!(told(&mut seat.azimg(&SHOW), "keep-snapshots"), ("5".into(), own.clone()));
-    assert_eq!(told(&mut seat.azimg(&SHOW), "store"), ("./own".into(), own));
+    assert_eq!(reported(&mut seat.azimg(&SHOW), "keep-snapshots"), ("5".into(), own.clone()));
+    assert_eq!(reported(&mut seat.azimg(&SHOW), "store"), ("./own".into(), own));
     let flagged = [&SHOW[..], &["--store", "./flag"]].concat();
     let mut flagged = seat.azimg(&flagged);
     assert_eq!(
-        told(flagged.env("AZIMG_STORE", "./said"), "store"),
+        reported(flagged.env("AZIMG_STORE", "./said"), "store"),
         ("./flag".into(), "flag".into())
     );
     // It is what a crawl takes: one location, and no other is asked for.
@@ -103,7 +103,7 @@ fn settings_are_taken_from_flag_environment_folder_file_and_user_file() {
     std::fs::write(seat.own(), "store = './x'\n").unwrap();
     let mut at_home = seat.azimg(&SHOW);
     at_home.current_dir(seat.own().parent().unwrap());
-    assert_eq!(told(&mut at_home, "store").0, "./x");
+    assert_eq!(reported(&mut at_home, "store").0, "./x");
 }
 
 /// Each key that a stranger may not set, with what would lead to their server or do harm.
@@ -177,7 +177,7 @@ fn an_untrusted_settings_file_that_is_not_plain_text_is_refused() {
         assert_eq!(stdout, "", "{what}");
         assert!(code != 0 && stderr.contains(says), "{what}: {stderr}");
         assert!(!stderr.contains(|c: char| c.is_control() && c != '\n'), "{what}: {stderr:?}");
-        assert!(!stderr.contains("Xq7"), "{what} is told: {stderr}");
+        assert!(!stderr.contains("Xq7"), "{what} is reported: {stderr}");
         std::fs::remove_file(seat.work()).unwrap();
     };
     let secret = seat.folder.path().join("secret");
@@ -208,12 +208,12 @@ fn a_settings_file_that_others_can_write_is_refused() {
     let (code, _, stderr) = finish(&mut seat.azimg(&SHOW));
     assert!(code == 1 && stderr.contains("every user of this machine can change it"), "{stderr}");
     mode(&seat.own(), 0o644);
-    assert_eq!(told(&mut seat.azimg(&SHOW), "registries").0, "registry.example.com");
+    assert_eq!(reported(&mut seat.azimg(&SHOW), "registries").0, "registry.example.com");
     // Such files are kept elsewhere, and linked.
     let kept = seat.folder.path().join("kept.toml");
     std::fs::rename(seat.own(), &kept).unwrap();
     std::os::unix::fs::symlink(&kept, seat.own()).unwrap();
-    assert_eq!(told(&mut seat.azimg(&SHOW), "registries").0, "registry.example.com");
+    assert_eq!(reported(&mut seat.azimg(&SHOW), "registries").0, "registry.example.com");
 }
 
 fn an_unknown_key_is_refused_with_the_nearest_name() {

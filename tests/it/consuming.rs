@@ -157,7 +157,7 @@ def stored(value):
         return dict(value)
     return value
 
-def told(value, kind):
+def reported(value, kind):
     """A value of the NDJSON file, as the Parquet file has it."""
     if isinstance(value, str) and pyarrow.types.is_timestamp(kind):
         # To the last digit: neither form has more than the other.
@@ -179,7 +179,7 @@ for table in ["marketplace", "gallery", "registry"]:
         assert not pyarrow.types.is_dictionary(kind), (table, name)
         for row, value in zip(rows, file.column(name).to_pylist()):
             member = next((of for of in row if snake(of) == name), None)
-            assert stored(value) == told(row.get(member), kind), (table, name, value, row)
+            assert stored(value) == reported(row.get(member), kind), (table, name, value, row)
             compared += 1
     column = {"marketplace": "publisher", "gallery": "definition", "registry": "repository"}[table]
     wanted = rows[0][column]

@@ -332,8 +332,8 @@ fn files_are_attached_to_an_image_and_say_what_they_are() {
     assert_eq!(manifest["layers"][0]["mediaType"], "text/spdx");
     // An artifact that is of its configuration's type.
     let to = oci.at("wasm:v1");
-    let told = format!("{config}:application/vnd.wasm.config.v0+json");
-    let line = ["registry", "push", &to, &module, "--as", "artifact", "--config", &told];
+    let reported = format!("{config}:application/vnd.wasm.config.v0+json");
+    let line = ["registry", "push", &to, &module, "--as", "artifact", "--config", &reported];
     let wasm = ["--media-type", "app.wasm:application/wasm", "-o", "json"];
     json(&mut oci.azimg(&[&line[..], &wasm].concat()));
     let inspected = json(&mut oci.azimg(&["registry", "inspect", &to, "-o", "json"]));

@@ -182,12 +182,12 @@ fn a_second_run_reports_changes_and_keeps_rows_outside_its_scope() {
     let run = result["run"].as_str().unwrap();
     let changes =
         crate::support::read_ndjson(&store.join(format!("snapshots/{run}/changes.ndjson.zst")));
-    let told: Vec<(&str, &str)> = changes
+    let reported: Vec<(&str, &str)> = changes
         .iter()
         .map(|row| (row["id"].as_str().unwrap(), row["change"].as_str().unwrap()))
         .collect();
     assert_eq!(
-        told,
+        reported,
         [
             ("Acme:Linux:gen2:8.9.2024022012", "locations"),
             ("canonical:ubuntu:server:24.04.1", "latest"),

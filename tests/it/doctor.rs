@@ -116,12 +116,13 @@ fn an_unregistered_provider_is_a_gap_if_no_other_subscription_has_it() {
         let faulty = Faulty::start(azure, vec![fault]);
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().to_str().unwrap();
-        let (found, told) = found(&mut faulty.azimg(&["doctor", "--store", store, "-o", "json"]));
-        assert_eq!(found, code, "{told:?}");
+        let (found, reported) =
+            found(&mut faulty.azimg(&["doctor", "--store", store, "-o", "json"]));
+        assert_eq!(found, code, "{reported:?}");
         let is_it = |(is, about, says): &(String, String, String)| {
             is == state && about.starts_with("rights marketplace images") && says.contains(words)
         };
-        assert!(told.iter().any(is_it), "{told:?}");
+        assert!(reported.iter().any(is_it), "{reported:?}");
         // The crawl agrees.
         let crawl = ["crawl", "--source", "marketplace", "--details", "none", "--store", store];
         let (crawled, _, stderr) = finish(&mut faulty.azimg(&crawl));
@@ -137,10 +138,13 @@ fn doctor_reports_the_api_version_that_the_crawl_falls_back_to() {
     let faulty = Faulty::start(Azure::start(generate(Scale::Small, 80)), vec![fault]);
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().to_str().unwrap();
-    let (code, told) = found(&mut faulty.azimg(&["doctor", "--store", store, "-o", "json"]));
-    assert_eq!(code, 0, "{told:?}");
+    let (code, reported) = found(&mut faulty.azimg(&["doctor", "--store", store, "-o", "json"]));
+    assert_eq!(code, 0, "{reported:?}");
     let says = "this cloud does not offer api-version 2024-07-01; a crawl sends 2023-03-01";
-    assert!(told.iter().any(|(state, _, told)| state == "note" && told == says), "{told:?}");
+    assert!(
+        reported.iter().any(|(state, _, reported)| state == "note" && reported == says),
+        "{reported:?}"
+    );
     let crawl = ["crawl", "--source", "marketplace", "--details", "none", "--store", store];
     let (code, _, stderr) = finish(&mut faulty.azimg(&crawl));
     assert!(code == 0 && stderr.contains("using 2023-03-01"), "{stderr}");

@@ -244,9 +244,10 @@ fn a_process_for_each_group_of_functions_makes_the_same_snapshot() {
     for group in app.groups() {
         assert_eq!(*app.of(group).failed.lock().unwrap(), Vec::<String>::new(), "{group}");
         let lines = app.of(group).process.lines();
-        let told = |message: &str| lines.iter().any(|line| line["fields"]["message"] == message);
-        assert_eq!(told("request traffic"), group == "crawl", "{group}");
-        assert_eq!(told("snapshot age"), group == "sweep", "{group}");
+        let reported =
+            |message: &str| lines.iter().any(|line| line["fields"]["message"] == message);
+        assert_eq!(reported("request traffic"), group == "crawl", "{group}");
+        assert_eq!(reported("snapshot age"), group == "sweep", "{group}");
     }
     assert_same(&stored(&runtime, &azurite), &embedded(&azure));
 }

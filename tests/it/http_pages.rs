@@ -273,7 +273,7 @@ fn links_keep_the_path_that_a_proxy_removed() {
     let (_azure, _folder, host) = stage(101);
     threads(async {
         let client = host.caller();
-        for (told, prefix) in [
+        for (reported, prefix) in [
             (&["/catalog"][..], "/catalog"),
             (&["/catalog/"], "/catalog"),
             (&["/outer, /inner/v1.0"], "/outer/inner/v1.0"),
@@ -290,17 +290,17 @@ fn links_keep_the_path_that_a_proxy_removed() {
         ] {
             let with = |ask: reqwest::RequestBuilder| {
                 let ask = ask.header("x-forwarded-host", "app.example");
-                told.iter().fold(ask, |ask, value| ask.header("x-forwarded-prefix", *value))
+                reported.iter().fold(ask, |ask, value| ask.header("x-forwarded-prefix", *value))
             };
             let page = with(client.get(format!("{}/images?top=1", host.address)));
             let page = parsed(page.send().await.unwrap()).await;
             let link = page["nextLink"].as_str().unwrap();
             let begins = format!("https://app.example{prefix}/api/images?");
-            assert!(link.starts_with(&begins), "{told:?}: {link}");
+            assert!(link.starts_with(&begins), "{reported:?}: {link}");
             let document = with(client.get(format!("{}/openapi.json", host.address)));
             let document = parsed(document.send().await.unwrap()).await;
             let server = if prefix.is_empty() { "/" } else { prefix };
-            assert_eq!(document["servers"][0]["url"], server, "{told:?}");
+            assert_eq!(document["servers"][0]["url"], server, "{reported:?}");
         }
         let ask = client.post(format!("{}/runs", host.address)).headers(host.starting());
         let ask = ask.header("x-forwarded-prefix", "/catalog");

@@ -104,8 +104,8 @@ fn every_manifest_is_a_row_and_is_read_once() {
     let azure = Azure::start(world(90));
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path();
-    let told = crawl(&azure, store, &[]);
-    assert_eq!(told["state"], "complete", "{told}");
+    let reported = crawl(&azure, store, &[]);
+    assert_eq!(reported["state"], "complete", "{reported}");
     check(&azure, store);
     // Once each: the lists of registries and repositories, two lists for each repository, what
     // scanners found, and what is worth reading.
@@ -142,8 +142,8 @@ fn every_manifest_is_a_row_and_is_read_once() {
         repository.manifests.remove(&gone);
         (format!("{server}/{name}"), digest, gone)
     };
-    let told = crawl(&azure, store, &[]);
-    assert_eq!(told["state"], "complete", "{told}");
+    let reported = crawl(&azure, store, &[]);
+    assert_eq!(reported["state"], "complete", "{reported}");
     check(&azure, store);
     assert_eq!(azure.asked("GetManifest"), read, "content never changes");
     let changes = read_ndjson(&snapshot(store).join("changes.ndjson.zst"));
@@ -186,8 +186,8 @@ fn a_repository_that_is_too_big_for_one_item_is_split() {
         }
     }
     let folder = tempfile::tempdir().unwrap();
-    let told = crawl(&azure, folder.path(), &[]);
-    assert_eq!(told["state"], "complete", "{told}");
+    let reported = crawl(&azure, folder.path(), &[]);
+    assert_eq!(reported["state"], "complete", "{reported}");
     check(&azure, folder.path());
     // Ten pages of a thousand, and none of them twice.
     assert_eq!(azure.asked("ListManifests"), 5 + 10);
@@ -204,8 +204,8 @@ fn tags_missing_from_manifests_are_in_the_catalog() {
         repository.tags.extend((0..40).map(|number| (format!("ci-{number}"), tag.clone())));
     }
     let folder = tempfile::tempdir().unwrap();
-    let told = crawl(&azure, folder.path(), &[]);
-    assert_eq!(told["state"], "complete", "{told}");
+    let reported = crawl(&azure, folder.path(), &[]);
+    assert_eq!(reported["state"], "complete", "{reported}");
     check(&azure, folder.path());
     let server = azure.running.registries[0].clone();
     let (digest, all) = {
@@ -233,8 +233,8 @@ fn rows_of_denied_registries_are_kept_as_stale_and_reported() {
     let before = rows(store);
     let subscription = azure.sim.registries()[0].subscription.clone();
     azure.sim.organisation().denied.insert(subscription.clone());
-    let told = crawl(&azure, store, &[]);
-    assert_eq!(told["state"], "partial", "{told}");
+    let reported = crawl(&azure, store, &[]);
+    assert_eq!(reported["state"], "partial", "{reported}");
     let after = rows(store);
     assert_eq!(after.len(), before.len());
     assert!(after.iter().all(|row| row["stale"] == true));
@@ -245,8 +245,8 @@ fn rows_of_denied_registries_are_kept_as_stale_and_reported() {
     // A registry that is deleted takes its rows with it.
     azure.sim.organisation().denied.clear();
     let gone = azure.sim.registries().pop().unwrap();
-    let told = crawl(&azure, store, &[]);
-    assert_eq!(told["state"], "complete", "{told}");
+    let reported = crawl(&azure, store, &[]);
+    assert_eq!(reported["state"], "complete", "{reported}");
     check(&azure, store);
     let changes = read_ndjson(&snapshot(store).join("changes.ndjson.zst"));
     let removed = changes.iter().filter(|row| row["change"] == "removed");
@@ -304,8 +304,8 @@ fn registries_that_are_named_need_no_subscription() {
     let store = folder.path().to_str().unwrap();
     let mut command =
         azure.azimg(&["crawl", "--source", "registry", "-o", "json", "--store", store]);
-    let told = json(command.env("AZIMG_REGISTRIES", &named));
-    assert_eq!(told["state"], "complete", "{told}");
+    let reported = json(command.env("AZIMG_REGISTRIES", &named));
+    assert_eq!(reported["state"], "complete", "{reported}");
     assert_eq!(azure.asked("ListRegistries"), 0);
     let mut command = azure.azimg(&["crawl", "--source", "registry", "--store", store]);
     let (code, _, err) = finish(command.env("AZIMG_REGISTRIES", "example"));

@@ -79,8 +79,8 @@ fn malformed(store: &Path) -> BTreeMap<String, u64> {
     let run = current["run"].as_str().unwrap();
     let coverage: Value = read_json(&store.join(format!("snapshots/{run}/coverage.json")));
     let lines = coverage["scopes"].as_array().unwrap().iter();
-    let told = lines.filter_map(|line| line["malformed"].as_object()).flatten();
-    told.map(|(what, times)| (what.clone(), times.as_u64().unwrap())).collect()
+    let reported = lines.filter_map(|line| line["malformed"].as_object()).flatten();
+    reported.map(|(what, times)| (what.clone(), times.as_u64().unwrap())).collect()
 }
 
 fn a_row_that_is_too_large_is_cut_and_read_again() {
@@ -102,8 +102,8 @@ fn a_row_that_is_too_large_is_cut_and_read_again() {
         let row = rows.iter().find(|row| row["repository"] == "app").unwrap();
         assert!(row.to_string().len() < 1 << 20, "{mode}");
         let total = |member: &str| row[member].as_u64();
-        let told = malformed(folder.path());
-        let is_told = |member: &str| told.keys().any(|what| what.starts_with(member));
+        let reported = malformed(folder.path());
+        let is_reported = |member: &str| reported.keys().any(|what| what.starts_with(member));
         match mode {
             "layers" => {
                 assert_eq!(total("layersTotal"), Some(15_001));
@@ -113,7 +113,7 @@ fn a_row_that_is_too_large_is_cut_and_read_again() {
             "tags" => {
                 assert_eq!((total("tagsTotal"), total("layersTotal")), (Some(25_000), None));
                 assert!((500..2_000).contains(&row["tags"].as_array().unwrap().len()));
-                assert!(is_told("tags: longer"), "{told:?}");
+                assert!(is_reported("tags: longer"), "{reported:?}");
             }
             _ => {
                 let kind = row["artifactType"].as_str().unwrap();

@@ -224,14 +224,14 @@ fn a_crawl_reports_unknown_publishers() {
         stderr
     };
     // Nothing is known yet: it is told by what was listed.
-    let told = crawl("canonicl");
+    let reported = crawl("canonicl");
     assert_says(
-        &told,
+        &reported,
         &["In eastus no publisher has 'canonicl' in its name (the nearest is Canonical"],
     );
-    let told = crawl("debian,nosuchpublisher");
-    assert_says(&told, &["no publisher has 'nosuchpublisher' in its name"]);
-    assert!(!told.contains("'debian'"), "{told}");
+    let reported = crawl("debian,nosuchpublisher");
+    assert_says(&reported, &["no publisher has 'nosuchpublisher' in its name"]);
+    assert!(!reported.contains("'debian'"), "{reported}");
     assert!(!crawl("debian").contains("no publisher has"));
     // The coverage says it to whoever looks later.
     crawl("canonicl,debian");

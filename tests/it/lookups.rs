@@ -31,7 +31,7 @@ fn details_of_one_version_stand_for_its_sku_and_are_marked() {
     assert_eq!(crawled.listed(&["--plan", "no"]), windows);
     assert_eq!(crawled.listed(&["--os", "linux"]), linux);
     assert_eq!(crawled.listed(&["--plan", "yes"]), linux);
-    let shown = |id: &str| crawled.told(&["images", "show", id]);
+    let shown = |id: &str| crawled.reported(&["images", "show", id]);
     for (id, from) in linux.iter().zip(["sku", "this"]) {
         let shown = shown(id);
         assert_eq!(shown["detailsFrom"], from, "{shown}");
@@ -135,7 +135,7 @@ fn a_denied_location_is_reported_and_can_be_left_out() {
     let (code, result) = &crawled.end;
     assert_eq!((*code, &result["state"]), (3, &json!("partial")), "{result}");
     let run = result["run"].as_str().unwrap();
-    let shown = crawled.told(&["runs", "show", run]);
+    let shown = crawled.reported(&["runs", "show", run]);
     let text = shown.to_string();
     assert!(text.contains("does not have access to the location 'francesouth'"), "{text}");
     let store = crawled.folder.path();
@@ -170,14 +170,14 @@ fn an_alias_without_a_version_is_not_found() {
     assert_eq!((code, stdout.as_str()), (4, ""));
     let none = "azimg: no image of SUSE:sles-15-sp3:gen2 is in the catalog; 'SUSE' has no offer ";
     assert!(stderr.starts_with(none), "{stderr}");
-    let aliases = crawled.told(&["images", "aliases"]);
+    let aliases = crawled.reported(&["images", "aliases"]);
     assert_eq!(aliases, json!([]));
 }
 
 fn the_latest_is_the_highest_number_whenever_it_was_built() {
     let crawled = Crawled::of(Case::start("rhel-stray-9.4"), &[]);
     let latest =
-        crawled.told(&["images", "latest", "RedHat:RHEL:9-lvm-gen2", "--query", "[].version"]);
+        crawled.reported(&["images", "latest", "RedHat:RHEL:9-lvm-gen2", "--query", "[].version"]);
     assert_eq!(latest, json!(["9.8.2026061512"]));
 }
 
@@ -187,7 +187,7 @@ fn odd_names_are_returned_and_odd_versions_are_ordered() {
     let latest = |sku: &str, locations: &[&str]| {
         let mut latest = vec!["images", "latest", sku, "--query", "[0].version"];
         latest.extend(locations.iter().flat_map(|location| ["--location", location]));
-        crawled.told(&latest)
+        crawled.reported(&latest)
     };
     for (sku, expected) in [
         ("odd:odd:zeros", "2019.030.06"),
@@ -215,7 +215,7 @@ fn odd_names_are_returned_and_odd_versions_are_ordered() {
     }
     // No name of Azure's has a colon: what would have one is no URN.
     for id in ids.iter().filter(|id| id.matches(':').count() == 3) {
-        assert_eq!(crawled.told(&["images", "show", id])["id"], *id);
+        assert_eq!(crawled.reported(&["images", "show", id])["id"], *id);
     }
     over_http(crawled.folder.path(), |get| {
         for id in ids.iter().filter(|id| id.matches(':').count() == 3) {

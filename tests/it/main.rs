@@ -66,9 +66,9 @@ mod lists;
 mod long_lists;
 mod lookup_filters;
 mod lookups;
+mod malformed_members;
 mod moments;
 mod mutations;
-mod odd_members;
 mod openapi;
 mod operating;
 mod operations;
@@ -180,7 +180,7 @@ fn main() -> ExitCode {
         lookups::TESTS,
         moments::TESTS,
         mutations::TESTS,
-        odd_members::TESTS,
+        malformed_members::TESTS,
         openapi::TESTS,
         operating::TESTS,
         operations::TESTS,

@@ -48,8 +48,9 @@ async fn crawled(tenant: Value, folder: &Path, now: OffsetDateTime) -> Arc<dyn S
 /// Version, status and latest of the rows that a filter accepts at `now`.
 fn listed(catalog: &Catalog, filter: &Filter, now: OffsetDateTime) -> Vec<String> {
     let rows = catalog.values(&catalog.list(filter, 0, usize::MAX, now), now).unwrap();
-    let told = |row: &Value| format!("{} {} {}", row["version"], row["status"], row["isLatest"]);
-    rows.iter().map(|row| told(row).replace('"', "")).collect()
+    let reported =
+        |row: &Value| format!("{} {} {}", row["version"], row["status"], row["isLatest"]);
+    rows.iter().map(|row| reported(row).replace('"', "")).collect()
 }
 
 fn status_and_latest_are_those_of_the_moment_of_the_request() {
@@ -130,11 +131,11 @@ fn versions_of_a_gallery_end_in_the_same_way() {
                 ["1.0.0 active true", "2.0.0 end-of-life false", "3.0.0 end-of-life false"],
             ),
         ] {
-            let told = [&expected[..], &["4.0.0 active false"]].concat();
-            assert_eq!(listed(&catalog, &filter, now), told, "{now}");
+            let reported = [&expected[..], &["4.0.0 active false"]].concat();
+            assert_eq!(listed(&catalog, &filter, now), reported, "{now}");
             let only = Filter { latest: true, ..filter.clone() };
             let of_it: Vec<&str> =
-                told.iter().filter(|row| row.ends_with("true")).copied().collect();
+                reported.iter().filter(|row| row.ends_with("true")).copied().collect();
             assert_eq!(listed(&catalog, &only, now), of_it, "{now}");
             let table = catalog.others(store.as_ref()).await.unwrap();
             let latest = table.latest("g/d", &Filter::default(), None, now).unwrap();
@@ -163,13 +164,14 @@ fn lookups_over_http_and_on_the_command_line_know_what_has_ended_since() {
     // The table keeps what held when the run began.
     assert_eq!(rows(folder.path())[2]["status"], "scheduled");
     let sku = |name: &str| format!("MicrosoftWindowsServer:WindowsServer:{name}");
-    let told = |arguments: &[&str]| json(azimg(arguments).args(["--store", store, "-o", "json"]));
-    let listed = told(&["images", "list", "--status", "deprecated", "--query", "[].version"]);
+    let reported =
+        |arguments: &[&str]| json(azimg(arguments).args(["--store", store, "-o", "json"]));
+    let listed = reported(&["images", "list", "--status", "deprecated", "--query", "[].version"]);
     assert_eq!(listed, json!(["14393.4000.1", "20348.5000.260101"]));
     let shown =
-        told(&["images", "show", &format!("{}:20348.5000.260101", sku("2022-datacenter-g2"))]);
+        reported(&["images", "show", &format!("{}:20348.5000.260101", sku("2022-datacenter-g2"))]);
     assert_eq!((&shown["status"], &shown["isLatest"]), (&json!("deprecated"), &json!(false)));
-    let latest = told(&["images", "latest", "Win2022Datacenter", "--query", "[].version"]);
+    let latest = reported(&["images", "latest", "Win2022Datacenter", "--query", "[].version"]);
     assert_eq!(latest, json!(["20348.4000.250101"]));
     let (code, _, stderr) =
         finish(azimg(&["images", "latest", &sku("2016-Datacenter")]).args(["--store", store]));
@@ -258,18 +260,22 @@ fn pages_of_a_list_share_one_moment() {
             get(&format!("{}/images?search=windowsserver&top=1&skipToken={token}", host.address))
                 .await;
         let row = &page["value"][0];
-        let told = ["version", "status"].map(|name| row[name].as_str().unwrap());
-        assert_eq!((told, &row["isLatest"]), (["20348.5000.260101", "scheduled"], &json!(true)));
+        let reported = ["version", "status"].map(|name| row[name].as_str().unwrap());
+        assert_eq!(
+            (reported, &row["isLatest"]),
+            (["20348.5000.260101", "scheduled"], &json!(true))
+        );
     });
 }
 
 fn the_tables_say_what_held_when_the_run_began() {
     let folder = tempfile::tempdir().unwrap();
     paused(async { crawled(tenant("scheduled-date-passed"), folder.path(), AFTER).await });
-    let told = rows(folder.path());
-    let told = told.iter().map(|row| (row["status"].as_str().unwrap(), row["isLatest"] == true));
+    let reported = rows(folder.path());
+    let reported =
+        reported.iter().map(|row| (row["status"].as_str().unwrap(), row["isLatest"] == true));
     assert_eq!(
-        told.collect::<Vec<_>>(),
+        reported.collect::<Vec<_>>(),
         [("deprecated", false), ("active", true), ("deprecated", false)]
     );
     // The next run tells what has come since the one before.
@@ -307,9 +313,9 @@ fn the_query_of_the_documentation_says_what_lookups_say() {
     let (code, stdout, stderr) =
         finish(program(Need::Readers, "python", folder.path()).args(["-c", &query]));
     assert_eq!(code, 0, "{stderr}");
-    let told: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    let reported: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
     let listed = ["images", "list", "-o", "json", "--query", "[].[id, status, isLatest]"];
     let listed = json(azimg(&listed).args(["--store", store.to_str().unwrap()]));
-    assert_eq!(told, listed);
-    assert_eq!(told[1][2], true, "{told}");
+    assert_eq!(reported, listed);
+    assert_eq!(reported[1][2], true, "{reported}");
 }

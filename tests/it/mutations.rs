@@ -16,7 +16,7 @@ tests![
     one_odd_member_is_ignored_and_counted,
     one_odd_row_is_skipped_and_not_marked_gone,
     unlisted_tags_are_kept_and_named_in_coverage,
-    odd_members_of_offers_and_galleries_are_counted_too,
+    malformed_members_of_offers_and_galleries_are_counted_too,
     after_any_mutation_all_other_rows_are_there,
 ];
 
@@ -71,8 +71,8 @@ fn one_odd_member_is_ignored_and_counted() {
         assert_eq!(ids(&found), ids(&WHOLE), "{what}");
         assert_eq!(found.failed(), Vec::<&Value>::new(), "{what}");
         let malformed = found.malformed();
-        let is_told = malformed.iter().any(|told| told.contains(what));
-        assert!(is_told || (what.is_empty() && malformed.is_empty()), "{what}: {malformed:?}");
+        let is_reported = malformed.iter().any(|reported| reported.contains(what));
+        assert!(is_reported || (what.is_empty() && malformed.is_empty()), "{what}: {malformed:?}");
     }
     // A count is how many rows have it: one in each list of manifests.
     let found = crawl(world(), manifests(|row| row["imageSize"] = (-1).into()), None);
@@ -120,8 +120,8 @@ fn one_odd_row_is_skipped_and_not_marked_gone() {
     for (why, parts, change) in cases {
         let found = crawl(world(), Arc::clone(&change), None);
         let reasons: Vec<&Value> = found.failed().into_iter().map(|line| &line["reason"]).collect();
-        let told = reasons.iter().filter(|reason| reason.as_str().unwrap().starts_with(why));
-        assert_eq!(told.count(), parts.max(1), "{why}: {reasons:?}");
+        let reported = reasons.iter().filter(|reason| reason.as_str().unwrap().starts_with(why));
+        assert_eq!(reported.count(), parts.max(1), "{why}: {reasons:?}");
         assert!(found.rows.iter().all(|(id, row)| WHOLE.rows[id]["digest"] == row["digest"]));
         assert_eq!(found.rows.len() < WHOLE.rows.len(), parts > 0, "{why}");
         // What was there before is not gone: nobody knows.
@@ -190,7 +190,7 @@ fn unlisted_tags_are_kept_and_named_in_coverage() {
 }
 
 /// What is taken for absent is counted where it is: in the lines of publishers and of galleries.
-fn odd_members_of_offers_and_galleries_are_counted_too() {
+fn malformed_members_of_offers_and_galleries_are_counted_too() {
     let World { locations, mut publishers, .. } = generate(Scale::Small, 21);
     publishers.sort_by(|a, b| a.name.cmp(&b.name));
     publishers.truncate(4);
@@ -211,13 +211,13 @@ fn odd_members_of_offers_and_galleries_are_counted_too() {
     let request = r#"{"sources": ["marketplace", "gallery"], "details": "none"}"#;
     let coverage = coverage(&run(world, request, change, None));
     let lines = coverage["scopes"].as_array().unwrap();
-    let told = |source: &str, what: &str| {
+    let reported = |source: &str, what: &str| {
         let lines = lines.iter().filter(|line| line["source"] == source);
         let malformed = lines.filter_map(|line| line["malformed"].as_object());
-        malformed.filter(|all| all.keys().any(|told| told.contains(what))).count()
+        malformed.filter(|all| all.keys().any(|reported| reported.contains(what))).count()
     };
-    assert!(told("marketplace", "architecture: invalid type: integer `7`") > 0, "{coverage}");
-    assert!(told("gallery", "tags: invalid type: string") > 0, "{coverage}");
+    assert!(reported("marketplace", "architecture: invalid type: integer `7`") > 0, "{coverage}");
+    assert!(reported("gallery", "tags: invalid type: string") > 0, "{coverage}");
 }
 
 /// One list of one registry, or of the provider, and what became of it.

@@ -219,18 +219,18 @@ fn an_operation_is_followed_through_unusable_responses() {
             let silent = is_operation(request) && asked.fetch_add(1, Ordering::SeqCst) < 12;
             if silent { untold(answer) } else { Ok(answer) }
         });
-        let told = AtomicUsize::new(0);
+        let reported = AtomicUsize::new(0);
         paused(async {
             let operation = begun(&galleries, &version).await;
             let tell = |step| {
                 if matches!(step, ChangeStep::Silent(_)) {
-                    told.fetch_add(1, Ordering::SeqCst);
+                    reported.fetch_add(1, Ordering::SeqCst);
                 }
             };
             let followed = galleries.follow(&operation, &tell).await;
             followed.unwrap_or_else(|error| panic!("{what}: {error}"));
         });
-        assert!(told.load(Ordering::SeqCst) >= 2, "{what}: it is said that nothing is heard");
+        assert!(reported.load(Ordering::SeqCst) >= 2, "{what}: it is said that nothing is heard");
     }
 }
 

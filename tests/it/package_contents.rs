@@ -34,8 +34,9 @@ fn dependencies_are_in_the_program_and_its_bill_of_materials() {
     let app = folder.path().join("app");
     let program = std::fs::read(app.join("azimg")).unwrap();
     // As auditors read it.
-    let told = audit_info_from_slice(&program, Limits::default().decompressed_json_size).unwrap();
-    let (root, rest): (Vec<_>, Vec<_>) = told.packages.iter().partition(|package| package.root);
+    let reported =
+        audit_info_from_slice(&program, Limits::default().decompressed_json_size).unwrap();
+    let (root, rest): (Vec<_>, Vec<_>) = reported.packages.iter().partition(|package| package.root);
     assert_eq!((root.len(), root[0].name.as_str()), (1, "azimg"));
     assert_eq!(root[0].version.to_string(), env!("CARGO_PKG_VERSION"));
     let kind = |name: &str| {
@@ -52,12 +53,12 @@ fn dependencies_are_in_the_program_and_its_bill_of_materials() {
     assert_eq!((kind("proptest"), kind("libtest-mimic")), (None, None));
     assert_eq!(kind("rcgen").is_some(), cfg!(feature = "sim"));
     let locked = locked();
-    let ids: BTreeSet<(String, String)> = told
+    let ids: BTreeSet<(String, String)> = reported
         .packages
         .iter()
         .map(|package| (package.name.clone(), package.version.to_string()))
         .collect();
-    assert_eq!(ids.len(), told.packages.len(), "a package twice");
+    assert_eq!(ids.len(), reported.packages.len(), "a package twice");
     assert!(ids.len() > 200 && ids.iter().all(|id| locked.contains_key(id)), "{ids:?}");
 
     let bill = read_json(&app.join("azimg.cdx.json"));
@@ -113,14 +114,14 @@ fn the_dependency_list_survives_stripping() {
     strip.args(["--strip-all", "-o"]).arg(&stripped).arg(env!("CARGO_BIN_EXE_azimg"));
     assert_eq!(finish(&mut strip).0, 0);
     let program = std::fs::read(&stripped).unwrap();
-    let told = audit_info_from_slice(&program, 8 << 20).unwrap();
-    assert!(told.packages.len() > 200);
+    let reported = audit_info_from_slice(&program, 8 << 20).unwrap();
+    assert!(reported.packages.len() > 200);
     let out = folder.path().join("out");
     let arguments =
         ["package", "--binary", stripped.to_str().unwrap(), "--out", out.to_str().unwrap()];
     json(azimg(&arguments).args(["-o", "json"]));
     let parts = read_json(&out.join("app/azimg.cdx.json"))["components"].as_array().unwrap().len();
-    assert_eq!(parts + 1, told.packages.len());
+    assert_eq!(parts + 1, reported.packages.len());
 }
 
 fn standard_readers_accept_the_bill_of_materials() {

@@ -152,11 +152,13 @@ fn the_newest_sdks_get_the_same_with_their_versions_and_with_ours() {
     let mut command = peer(&azure, folder.path(), &python);
     command.arg(root().join("tests/fixtures/newest_sdks.py"));
     command.args([&arm, SUBSCRIPTION, "eastus", &ours]);
-    let told = succeed(&mut command);
-    let told: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let calls: BTreeSet<&str> = told.iter().map(|call| call["call"].as_str().unwrap()).collect();
+    let reported = succeed(&mut command);
+    let reported: Vec<Value> =
+        reported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let calls: BTreeSet<&str> =
+        reported.iter().map(|call| call["call"].as_str().unwrap()).collect();
     assert!(calls.len() >= 18, "{calls:?}");
-    for call in &told {
+    for call in &reported {
         assert_eq!(call["same"], true, "{call}");
         assert!(call["rows"].as_u64().unwrap() > 0, "{call}");
     }

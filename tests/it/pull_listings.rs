@@ -137,7 +137,7 @@ fn attributes_that_only_acr_has_are_shown() {
     quarantined["quarantineDetails"] = r#"{"state":"scan failed"}"#.into();
     let mut fast = open.clone();
     fast["teleportEnabled"] = true.into();
-    let told = [
+    let reported = [
         (String::new(), json!({"imageName": "app", "changeableAttributes": fast})),
         (
             "/_tags/v1".to_owned(),
@@ -149,8 +149,8 @@ fn attributes_that_only_acr_has_are_shown() {
             json!({"manifest": {"digest": digest, "changeableAttributes": quarantined}}),
         ),
     ];
-    for (path, told) in told {
-        at.held.lock().unwrap().acr.insert(format!("/acr/v1/app{path}"), told);
+    for (path, reported) in reported {
+        at.held.lock().unwrap().acr.insert(format!("/acr/v1/app{path}"), reported);
     }
     let inspected = json(&mut at.azimg(&["inspect", &at.at("app:v1")]));
     assert_eq!((&inspected["signed"], &inspected["teleportEnabled"]), (&json!(true), &json!(true)));

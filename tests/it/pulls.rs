@@ -191,10 +191,10 @@ fn archives_say_which_tools_can_load_them() {
     let both =
         ["linux/amd64", "linux/arm64"].map(|name| image(&at, "app:x", &platform(name), name));
     let whole = index(&at, "app:both", &both);
-    let (told, err, inside) = pulled("app:both", &[]);
+    let (reported, err, inside) = pulled("app:both", &[]);
     let own = usize::from(cfg!(target_arch = "aarch64"));
     let machine = ["linux/amd64", "linux/arm64"][own];
-    assert_eq!((&told["dockerLoad"], &told["digest"]), (&json!(machine), &whole["digest"]));
+    assert_eq!((&reported["dockerLoad"], &reported["digest"]), (&json!(machine), &whole["digest"]));
     assert!(err.contains("OCI archive of all platforms") && err.contains(machine), "{err}");
     let hex = &both[own]["digest"].as_str().unwrap()[7..];
     let manifest = &inside[&format!("blobs/sha256/{hex}")];
@@ -209,19 +209,19 @@ fn archives_say_which_tools_can_load_them() {
     let others =
         ["linux/s390x", "linux/ppc64le"].map(|name| image(&at, "app:x", &platform(name), name));
     index(&at, "app:others", &others);
-    let (told, err, inside) = pulled("app:others", &[]);
-    assert_eq!(told["dockerLoad"], Value::Null);
+    let (reported, err, inside) = pulled("app:others", &[]);
+    assert_eq!(reported["dockerLoad"], Value::Null);
     assert!(err.contains("--platform") && !inside.contains_key("manifest.json"), "{err}");
-    let (told, err, _) = pulled("app:others", &["--platform", "linux/s390x"]);
-    assert_eq!(told["dockerLoad"], "image");
+    let (reported, err, _) = pulled("app:others", &["--platform", "linux/s390x"]);
+    assert_eq!(reported["dockerLoad"], "image");
     assert!(err.contains("'docker load' accepts"), "{err}");
     // What is no image is for nobody but who reads OCI archives.
     let artifact = json!({"schemaVersion": 2, "mediaType": IMAGE, "artifactType": "a/b", "layers": [],
         "config": {"mediaType": "application/vnd.oci.empty.v1+json", "size": 2,
             "digest": at.blob(b"{}")}});
     at.put("app:artifact", IMAGE, artifact.to_string().as_bytes());
-    let (told, _, inside) = pulled("app:artifact", &[]);
-    assert!(told["dockerLoad"].is_null() && !inside.contains_key("manifest.json"));
+    let (reported, _, inside) = pulled("app:artifact", &[]);
+    assert!(reported["dockerLoad"].is_null() && !inside.contains_key("manifest.json"));
 }
 
 fn concurrent_pulls_into_one_layout_lose_nothing() {

@@ -293,11 +293,12 @@ fn wrong_and_late_counts_are_not_taken_for_a_push() {
     let more = counted(|right, _| right + 1);
     let less = counted(|right, name| right - u64::from(name == "manifestCount"));
     // Three seconds late, by the clock that requests take time by.
-    let told: Mutex<Vec<(Virtual, u64, String)>> = Mutex::default();
+    let reported: Mutex<Vec<(Virtual, u64, String)>> = Mutex::default();
     let late = counted(move |right, name| {
-        let mut told = told.lock().unwrap();
-        told.push((Virtual::begin(), right, name.to_owned()));
-        let of_it: Vec<&(Virtual, u64, String)> = told.iter().filter(|row| row.2 == name).collect();
+        let mut reported = reported.lock().unwrap();
+        reported.push((Virtual::begin(), right, name.to_owned()));
+        let of_it: Vec<&(Virtual, u64, String)> =
+            reported.iter().filter(|row| row.2 == name).collect();
         let old = of_it.iter().rev().find(|row| row.0.seconds() >= 3);
         old.unwrap_or(&of_it[0]).1
     });

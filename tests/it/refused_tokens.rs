@@ -108,10 +108,10 @@ fn one_refused_token_in_a_run_costs_one_request() {
         let (_, whole) = run(&Refusing::new(&whole, "x", |_, _, _| false), MARKETPLACE).await;
         let wire =
             Refusing::new(&refused, "ExpiredAuthenticationToken", |number, _, _| number == 50);
-        let (_, told) = run(&wire, MARKETPLACE).await;
+        let (_, reported) = run(&wire, MARKETPLACE).await;
         assert_eq!(wire.refused.load(Ordering::Relaxed), 1);
-        assert_eq!((told.state, rows(&told)), (Completeness::Complete, rows(&whole)));
-        assert_eq!(told.coverage.done, whole.coverage.done);
+        assert_eq!((reported.state, rows(&reported)), (Completeness::Complete, rows(&whole)));
+        assert_eq!(reported.coverage.done, whole.coverage.done);
     });
 }
 
@@ -123,10 +123,10 @@ fn an_identity_refused_in_the_middle_of_a_run_loses_nothing() {
         let wire = Refusing::new(&refused, "AuthenticationFailed", move |number, at, _| {
             number >= 100 && at < hours
         });
-        let (took, told) = run(&wire, MARKETPLACE).await;
+        let (took, reported) = run(&wire, MARKETPLACE).await;
         assert!(took > hours && took < hours + usual + Duration::from_mins(20), "{took:?}");
-        assert_eq!((told.state, rows(&told)), (Completeness::Complete, rows(&whole)));
-        assert_eq!((told.coverage.denied, told.coverage.failed), (0, 0));
+        assert_eq!((reported.state, rows(&reported)), (Completeness::Complete, rows(&whole)));
+        assert_eq!((reported.coverage.denied, reported.coverage.failed), (0, 0));
         // Nobody asks without end: there are some 200 items, each looked at twelve times an hour.
         let refused = wire.refused.load(Ordering::Relaxed);
         println!("{refused} requests were refused in two hours");

@@ -102,13 +102,13 @@ fn command(
 fn errors_never_show_the_value_of_a_guarded_setting() {
     let azure = Azure::start(generate(Scale::Small, 31));
     let folder = tempfile::tempdir_in(temporary()).unwrap();
-    let told = |what: &str, text: &str| {
+    let reported = |what: &str, text: &str| {
         assert!(!text.contains(SECRET), "{what} tells it: {text}");
         assert!(!text.contains("panicked"), "{what}: {text}");
     };
     std::thread::scope(|scope| {
         for setting in GuardedSetting::ALL.iter().copied() {
-            let (azure, told) = (&azure, &told);
+            let (azure, reported) = (&azure, &reported);
             let store = folder.path().join(setting.name());
             scope.spawn(move || {
                 let many = !is_proxy(setting);
@@ -125,7 +125,7 @@ fn errors_never_show_the_value_of_a_guarded_setting() {
                         let output = command.output().unwrap();
                         let text = [output.stdout, output.stderr].concat();
                         let what = format!("{} of {}={value}", line.join(" "), setting.name());
-                        told(&what, &String::from_utf8_lossy(&text));
+                        reported(&what, &String::from_utf8_lossy(&text));
                     }
                 }
             });
@@ -136,7 +136,7 @@ fn errors_never_show_the_value_of_a_guarded_setting() {
         let (code, stdout, stderr) =
             finish(&mut azure.azimg(&["images", "list", "--store", &value]));
         assert_ne!(code, 0, "{value}");
-        told(&value, &format!("{stdout}{stderr}"));
+        reported(&value, &format!("{stdout}{stderr}"));
         assert!(
             stderr.contains("--store or AZIMG_STORE") || !stderr.contains("is not a store"),
             "{stderr}"

@@ -190,9 +190,9 @@ fn what_is_missing_or_unknown_is_named() {
         (&[("AZURE_AUTHORITY_HOST", "http://login.example")], "is not an https URL"),
     ];
     for (environment, words) in cases {
-        let told = refused(environment);
-        assert!(told.contains(words), "{environment:?}: {told}");
-        assert!(!told.contains("hush"), "{told}");
+        let reported = refused(environment);
+        assert!(reported.contains(words), "{environment:?}: {reported}");
+        assert!(!reported.contains("hush"), "{reported}");
     }
 }
 
@@ -200,8 +200,9 @@ fn a_client_secret_precedes_machine_identity_and_arc_is_not_used() {
     // An Arc machine has these for all of its programs.
     let arc =
         [("IDENTITY_ENDPOINT", "http://127.0.0.1:9/"), ("IMDS_ENDPOINT", "http://127.0.0.1:9/")];
-    let told = refused(&[arc[0], arc[1], ("AZURE_TOKEN_CREDENTIALS", "managedidentitycredential")]);
-    assert!(told.contains("Azure Arc machine is not supported"), "{told}");
+    let reported =
+        refused(&[arc[0], arc[1], ("AZURE_TOKEN_CREDENTIALS", "managedidentitycredential")]);
+    assert!(reported.contains("Azure Arc machine is not supported"), "{reported}");
     let azure = Azure::start(generate(Scale::Small, 64));
     let desk = Desk::new();
     let store = store(desk.folder.path());
@@ -249,9 +250,12 @@ fn an_invalid_token_endpoint_is_reported() {
         let mut command = azure.azimg(&["crawl", "--store", &store]);
         let (code, _, stderr) = finish(command.env("IDENTITY_ENDPOINT", &address));
         assert_eq!(code, 1, "{stderr}");
-        let told = stderr.lines().find(|line| line.starts_with("azimg: ")).unwrap_or_default();
-        assert!(told.contains("no token for Azure") && told.contains(words), "{address}: {stderr}");
-        assert_eq!(told.matches(words).count(), 1, "once: {told}");
+        let reported = stderr.lines().find(|line| line.starts_with("azimg: ")).unwrap_or_default();
+        assert!(
+            reported.contains("no token for Azure") && reported.contains(words),
+            "{address}: {stderr}"
+        );
+        assert_eq!(reported.matches(words).count(), 1, "once: {reported}");
     }
 }
 

@@ -190,18 +190,18 @@ fn a_purge_is_undone_from_its_export() {
     let mut files = std::fs::read_dir(Path::new(&undo).join("manifests")).unwrap();
     std::fs::remove_file(files.next().unwrap().unwrap().path()).unwrap();
     let (code, out, _) = finish(&mut place.command(&["purge", &server, "--undo", &undo]));
-    let told: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((code, &told["back"]), (3, &json!(2)), "{told}");
-    assert_eq!(told["lost"].as_array().unwrap().len(), 1, "{told}");
+    let reported: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &reported["back"]), (3, &json!(2)), "{reported}");
+    assert_eq!(reported["lost"].as_array().unwrap().len(), 1, "{reported}");
     // What was kept is of no use when the blobs are gone, too.
     place.azimg(&["delete", &place.at(0, "app"), "--yes"]);
     let (code, out, _) = finish(&mut place.command(&["purge", &server, "--undo", &undo]));
-    let told: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((code, &told["back"]), (3, &json!(0)), "{told}");
-    let mut lost = told["lost"].as_array().unwrap().iter();
+    let reported: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &reported["back"]), (3, &json!(0)), "{reported}");
+    let mut lost = reported["lost"].as_array().unwrap().iter();
     let is_refused =
         |row: &Value| row["reason"].as_str().unwrap().contains("MANIFEST_BLOB_UNKNOWN");
-    assert!(lost.any(is_refused), "{told}");
+    assert!(lost.any(is_refused), "{reported}");
 }
 
 fn locks_hold_until_they_are_removed() {

@@ -58,8 +58,8 @@ fn options_without_a_meaning_are_refused() {
         ("$orderby=nonsense", 400),
         ("$filter=name", 400),
     ] {
-        let (told, answer) = ask(&azure, &format!("{versions}?{VERSION}&{options}"), None);
-        assert_eq!(told, status, "{options}: {answer}");
+        let (reported, answer) = ask(&azure, &format!("{versions}?{VERSION}&{options}"), None);
+        assert_eq!(reported, status, "{options}: {answer}");
     }
 }
 
@@ -81,8 +81,8 @@ fn resource_graph_refuses_unsupported_queries_and_subscriptions() {
     ] {
         let mut body = json!({"query": query});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let (told, answer) = ask(&azure, path, Some(body.clone()));
-        assert_eq!(told, status, "{body}: {answer}");
+        let (reported, answer) = ask(&azure, path, Some(body.clone()));
+        assert_eq!(reported, status, "{body}: {answer}");
         assert!(answer.to_string().contains(words), "{body}: {answer}");
     }
 }
@@ -102,8 +102,8 @@ fn a_version_of_a_gallery_is_expanded_by_what_is_known() {
         ("Nonsense", 400, false),
     ] {
         let path = format!("{at}?api-version=2026-03-03&$expand={expand}");
-        let (told, answer) = ask(&azure, &path, None);
-        assert_eq!(told, status, "{expand}: {answer}");
+        let (reported, answer) = ask(&azure, &path, None);
+        assert_eq!(reported, status, "{expand}: {answer}");
         let status = &answer["properties"]["replicationStatus"];
         assert_eq!(status.is_object(), replicated, "{expand}: {answer}");
     }
@@ -152,8 +152,10 @@ fn locations_have_the_members_that_were_recorded() {
     let recorded = replay::exchanges(replay::recordings(), "subscriptions.jsonl.gz");
     let recorded: Vec<Value> = recorded
         .iter()
-        .filter(|told| told.path.ends_with("/locations") && told.query == "api-version=2022-12-01")
-        .map(|told| serde_json::from_str(&told.body).unwrap())
+        .filter(|reported| {
+            reported.path.ends_with("/locations") && reported.query == "api-version=2022-12-01"
+        })
+        .map(|reported| serde_json::from_str(&reported.body).unwrap())
         .collect();
     let of = |answer: &Value| {
         let mut found = Vec::new();

@@ -43,7 +43,7 @@ fn a_denied_list_is_requested_through_another_subscription() {
                 is_refused.then(|| (status, refused(code, "no")))
             });
             let found = tenant.run();
-            let about = format!("{status} {code} {closed} {from}: {:?}", found.told());
+            let about = format!("{status} {code} {closed} {from}: {:?}", found.reported());
             assert_eq!(found.state, Completeness::Complete, "{about}");
             assert_eq!(found.of("marketplace").len(), 24, "{about}");
             let with_details =
@@ -78,7 +78,7 @@ fn a_provider_that_is_nowhere_registered_is_reported_with_the_remedy() {
     let found = tenant.run();
     assert_eq!(found.state, Completeness::Partial);
     let denied: Vec<&Value> = found.lines.iter().filter(|line| line["state"] == "denied").collect();
-    assert_eq!(denied.len(), 2, "{:?}", found.told());
+    assert_eq!(denied.len(), 2, "{:?}", found.reported());
     let words = format!("az provider register --namespace Microsoft.Compute --subscription {ONE}");
     assert!(
         denied.iter().all(|line| line["reason"].as_str().unwrap().contains(&words)),
@@ -148,7 +148,7 @@ fn a_disabled_subscription_is_reported_and_its_rows_are_covered() {
     let found = tenant.run();
     assert_eq!(own(&found), BTreeMap::from([(ONE.to_owned(), false)]));
     assert_eq!(line(&found), ("gone".into(), "the subscription is Deleted".into()));
-    assert_eq!(found.state, Completeness::Complete, "{:?}", found.told());
+    assert_eq!(found.state, Completeness::Complete, "{:?}", found.reported());
 }
 
 fn an_unsupported_api_version_is_replaced_once_for_each_kind() {
@@ -160,7 +160,7 @@ fn an_unsupported_api_version_is_replaced_once_for_each_kind() {
         (is_compute && !is_old).then(|| (404, refused("InvalidResourceType", text)))
     });
     let found = tenant.run();
-    assert_eq!(found.state, Completeness::Complete, "{:?}", found.told());
+    assert_eq!(found.state, Completeness::Complete, "{:?}", found.reported());
     assert_eq!((found.of("marketplace").len(), found.of("gallery-version").len()), (24, 2));
     let refused = tenant.arm.times("/offers?api-version=2024-07-01");
     // Those that were under way together.
@@ -201,13 +201,17 @@ fn an_entry_without_a_name_is_skipped() {
             Some((200, body))
         });
         let found = tenant.run();
-        let told = found.told();
-        assert_eq!(count(&found), (24, 2), "nothing is gone: {part} {} {told:?}", entry());
+        let reported = found.reported();
+        assert_eq!(count(&found), (24, 2), "nothing is gone: {part} {} {reported:?}", entry());
         assert_eq!(found.state, Completeness::Partial, "{part} {}", entry());
-        assert!(told.iter().any(|line| line.contains(about)), "{part} {}: {told:?}", entry());
+        assert!(
+            reported.iter().any(|line| line.contains(about)),
+            "{part} {}: {reported:?}",
+            entry()
+        );
         if part.contains("publishers") {
             // Those of the one that is not named any more, and no others.
-            assert_eq!(found.stale("marketplace"), 2, "{part} {}: {told:?}", entry());
+            assert_eq!(found.stale("marketplace"), 2, "{part} {}: {reported:?}", entry());
         }
     }
 }
@@ -254,7 +258,7 @@ fn an_unreadable_state_is_unknown_and_never_the_latest() {
             !odd.is_empty() && odd.iter().all(|line| line["publisher"] == "pub00"),
             "{about} {odd:?}"
         );
-        assert_eq!(found.state, Completeness::Complete, "{:?}", found.told());
+        assert_eq!(found.state, Completeness::Complete, "{:?}", found.reported());
     }
     // Nothing is said of it: that is no state.
     for properties in [json!(null), json!({}), json!({"imageDeprecationStatus": null})] {

@@ -196,7 +196,8 @@ fn alert_on_throttling() -> (String, BTreeMap<String, String>, [u64; 2]) {
         let found = found.captures(rule).unwrap_or_else(|| panic!("{pattern}: {rule}"));
         found.iter().skip(1).map(|part| part.unwrap().as_str().to_owned()).collect::<Vec<_>>()
     };
-    let said = find(r#"\$\{told\} \| where fields\.message == "([^"]+)" \| summarize"#).remove(0);
+    let said =
+        find(r#"\$\{logLines\} \| where fields\.message == "([^"]+)" \| summarize"#).remove(0);
     let sum = Regex::new(r"(\w+) = sum\(tolong\(fields\.(\w+)\)\)").unwrap();
     let sums = sum.captures_iter(rule).map(|found| {
         let [name, field] = found.extract().1;
@@ -239,17 +240,17 @@ fn a_throttled_crawl_logs_the_lines_that_the_alert_counts() {
 
     let (said, sums, [most, share]) = alert_on_throttling();
     let lines = stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let told: Vec<Value> =
+    let reported: Vec<Value> =
         lines.filter(|line| line["fields"]["message"] == said.as_str()).collect();
-    assert!(told.len() > 3, "{stdout}");
+    assert!(reported.len() > 3, "{stdout}");
     assert!(stdout.lines().all(|line| line.starts_with('{')), "the alert takes no other line");
-    for line in &told {
+    for line in &reported {
         assert_eq!(line["spans"][0]["function"], "crawl", "{line}");
         assert!(line["spans"][0]["item"].is_string(), "{line}");
     }
     let sum = |name: &str| -> u64 {
         let field = sums[name].as_str();
-        told.iter().map(|line| line["fields"][field].as_u64().unwrap()).sum()
+        reported.iter().map(|line| line["fields"][field].as_u64().unwrap()).sum()
     };
     let (requests, throttled) = (sum("requests"), sum("throttled"));
     assert!(requests > most && throttled * share > requests, "{throttled} of {requests}: no alert");

@@ -92,8 +92,8 @@ fn concurrent_requests_share_one_token_request() {
     paused(async {
         let script = Script::new(3_600);
         let tokens = script.tokens();
-        let told = join_all((0..200).map(|_| text(&tokens))).await;
-        assert!(told.into_iter().all(|told| told.unwrap() == "Bearer token-0"));
+        let reported = join_all((0..200).map(|_| text(&tokens))).await;
+        assert!(reported.into_iter().all(|reported| reported.unwrap() == "Bearer token-0"));
         let clone = tokens.clone();
         assert_eq!(text(&clone).await.unwrap(), "Bearer token-0");
         assert_eq!(script.asked(), 1);
@@ -161,9 +161,9 @@ fn a_refused_token_is_not_requested_from_the_same_credential_again() {
     own.set(tokens.clone()).unwrap();
     let refused = paused(tokens.bearer(SCOPE)).unwrap();
     assert!(tokens.refused(SCOPE, &refused));
-    let told = comes.lock().unwrap().take().unwrap().join().unwrap();
+    let reported = comes.lock().unwrap().take().unwrap().join().unwrap();
     // It came before the drop, or got one of the new credential: the old one was not asked again.
-    assert!(told.starts_with("Bearer token-"), "{told}");
+    assert!(reported.starts_with("Bearer token-"), "{reported}");
     assert_eq!(old.asked(), 1);
     paused(tokens.bearer(SCOPE)).unwrap();
     assert_eq!((old.asked(), new.asked()), (1, 1));

@@ -298,13 +298,17 @@ fn an_interrupted_download_resumes_and_wrong_bytes_are_discarded() {
         (code, serde_json::from_str::<Value>(&out).unwrap_or_default(), err, Layout(to))
     };
     oci.plays(Method::GET, layer, 2, How::CutAnswer(3 << 20));
-    let (code, told, err, found) = pull("cut");
-    assert_eq!((code, &told["resumed"], &told["restarted"]), (0, &json!(2), &json!(0)), "{err}");
+    let (code, reported, err, found) = pull("cut");
+    assert_eq!(
+        (code, &reported["resumed"], &reported["restarted"]),
+        (0, &json!(2), &json!(0)),
+        "{err}"
+    );
     assert_eq!(found.blobs(), layout.blobs());
     // A byte that is another one: fetched anew.
     oci.plays(Method::GET, layer, 1, How::Flip);
-    let (code, told, err, found) = pull("flipped");
-    assert_eq!((code, &told["restarted"]), (0, &json!(1)), "{err}");
+    let (code, reported, err, found) = pull("flipped");
+    assert_eq!((code, &reported["restarted"]), (0, &json!(1)), "{err}");
     assert_eq!(found.blobs(), layout.blobs());
     // Again and again: it never gets its name, and nothing wrong is left.
     oci.plays(Method::GET, layer, 9, How::Flip);
@@ -322,8 +326,8 @@ fn an_interrupted_download_resumes_and_wrong_bytes_are_discarded() {
     };
     leave("killed", &bytes[..5 << 20]);
     oci.front.log.lock().unwrap().clear();
-    let (code, told, err, found) = pull("killed");
-    assert_eq!((code, &told["resumed"]), (0, &json!(1)), "{err}");
+    let (code, reported, err, found) = pull("killed");
+    assert_eq!((code, &reported["resumed"]), (0, &json!(1)), "{err}");
     assert_eq!(found.blobs(), layout.blobs());
     // A part of something else, shorter or longer, is found out.
     for (name, size) in [("shorter", 2 << 20), ("longer", 12 << 20)] {

@@ -40,7 +40,7 @@ fn usage_in(case: &Case, folder: &Path, options: &[&str]) -> BTreeMap<String, Va
 }
 
 /// Finding, end, and what to move to.
-fn told(row: &Value) -> [Option<&str>; 3] {
+fn reported(row: &Value) -> [Option<&str>; 3] {
     ["finding", "endsAt", "moveTo"].map(|column| row[column].as_str())
 }
 
@@ -48,23 +48,23 @@ fn machines_that_follow_the_latest_are_current_if_one_exists() {
     let rows = usage_of(&Case::start("usage-follows-latest"), &[]);
     let reason = |name: &str| rows[name]["reason"].as_str().unwrap_or_default();
     let end = Some("2026-12-31T00:00:00Z");
-    assert_eq!(told(&rows["set-focal-latest"])[1], end);
-    assert!(["scheduled", "deprecated"].contains(&told(&rows["set-focal-latest"])[0].unwrap()));
-    assert_eq!(told(&rows["set-focal-pinned"])[1], end);
+    assert_eq!(reported(&rows["set-focal-latest"])[1], end);
+    assert!(["scheduled", "deprecated"].contains(&reported(&rows["set-focal-latest"])[0].unwrap()));
+    assert_eq!(reported(&rows["set-focal-pinned"])[1], end);
     for name in ["set-api-westeurope", "set-empty", "set-half-westeurope"] {
-        assert_eq!(told(&rows[name]), [Some("gone"), None, None], "{name}");
+        assert_eq!(reported(&rows[name]), [Some("gone"), None, None], "{name}");
         assert!(
             reason(name).starts_with("no version is eligible as the latest in"),
             "{}",
             rows[name]
         );
     }
-    assert_eq!(told(&rows["set-web-eol"])[0], Some("end-of-life"));
-    assert_eq!(told(&rows["set-jammy-latest"])[0], Some("current"));
+    assert_eq!(reported(&rows["set-web-eol"])[0], Some("end-of-life"));
+    assert_eq!(reported(&rows["set-jammy-latest"])[0], Some("current"));
     let unsaid = "follows the latest; the version that it runs is not known";
     assert_eq!(reason("set-jammy-latest"), unsaid);
     // What it stands on is there, though no machine can follow it there.
-    assert_eq!(told(&rows["vm-half-westeurope"])[0], Some("current"));
+    assert_eq!(reported(&rows["vm-half-westeurope"])[0], Some("current"));
     assert_eq!(reason("vm-half-westeurope"), "its replica in westeurope failed");
     // A gallery's image says what its definition says.
     assert_eq!(rows["set-web-eol"]["publisher"], "contoso");
@@ -74,12 +74,12 @@ fn machines_that_follow_the_latest_are_current_if_one_exists() {
 fn no_older_or_differently_booting_image_is_recommended() {
     let rows = usage_of(&Case::start("usage-newer-than-latest"), &[]);
     for name in ["vm-canary-1.1", "vm-moved-westus2", "vm-market-westus2"] {
-        assert_eq!(told(&rows[name]), [Some("ahead"), None, None], "{}", rows[name]);
+        assert_eq!(reported(&rows[name]), [Some("ahead"), None, None], "{}", rows[name]);
         assert_eq!(rows[name]["isLatest"], false);
     }
     for name in ["vm-eol-1.1", "set-eol-latest"] {
-        assert_eq!(told(&rows[name])[0], Some("end-of-life"), "{}", rows[name]);
-        assert_eq!(told(&rows[name])[2], None);
+        assert_eq!(reported(&rows[name])[0], Some("end-of-life"), "{}", rows[name]);
+        assert_eq!(reported(&rows[name])[2], None);
     }
     let version = |name: &str, generation: &str, end: Option<&str>| {
         let mut image = json!({"name": name, "properties": {"hyperVGeneration": generation,
@@ -106,7 +106,7 @@ fn no_older_or_differently_booting_image_is_recommended() {
             "image": {"publisher": "P", "offer": "o", "sku": "s", "version": "1.0.0", "exactVersion": "1.0.0"}}]});
     let rows = usage_of(&Case::serve(tenant), &[]);
     // There is a newer one, and an end: neither hides the other. What boots otherwise is passed over.
-    assert_eq!(told(&rows["vm"]), [Some("not-latest"), Some(end), Some("p:o:s:2.0.0")]);
+    assert_eq!(reported(&rows["vm"]), [Some("not-latest"), Some(end), Some("p:o:s:2.0.0")]);
 }
 
 fn images_outside_the_crawl_are_unknown() {
@@ -127,8 +127,8 @@ fn images_outside_the_crawl_are_unknown() {
         assert!(row["moveTo"].is_null());
     }
     assert_eq!(narrow["vm-ubuntu"]["finding"], "current");
-    assert_eq!(told(&narrow["vm-gallery"])[0], Some("not-latest"));
-    let moved = told(&narrow["vm-gallery"])[2].unwrap();
+    assert_eq!(reported(&narrow["vm-gallery"])[0], Some("not-latest"));
+    let moved = reported(&narrow["vm-gallery"])[2].unwrap();
     assert!(moved.ends_with("/galleries/prod/images/base/versions/1.1.0"), "{moved}");
     let elsewhere = usage_of(&case, &["--location", "westus2"]);
     let expected: BTreeSet<String> = names(&[&others[..], &rhel, &["vm-ubuntu"]].concat());
@@ -183,11 +183,11 @@ fn failed_requests_keep_the_last_known_usage() {
         ("follows", "current"),
         ("own-old", "not-latest"),
     ] {
-        let told = |rows: &BTreeMap<String, Value>| {
+        let reported = |rows: &BTreeMap<String, Value>| {
             ["finding", "moveTo", "isLatest"].map(|column| rows[name][column].clone())
         };
         assert_eq!(before[name]["finding"], finding);
-        assert_eq!(told(&before), told(&after), "{name}");
+        assert_eq!(reported(&before), reported(&after), "{name}");
         let [first, again] =
             [&before, &after].map(|rows| rows[name]["reason"].as_str().unwrap_or_default());
         assert!(!first.contains("as of the last successful listing"), "{first}");
@@ -209,7 +209,7 @@ fn an_image_whose_date_has_passed_is_deprecated() {
     let case = Case::start("scheduled-date-passed");
     let rows = usage_of(&case, &[]);
     for name in ["set", "vm"] {
-        assert_eq!(told(&rows[name])[..2], [Some("deprecated"), Some("2026-06-30T00:00:00Z")]);
+        assert_eq!(reported(&rows[name])[..2], [Some("deprecated"), Some("2026-06-30T00:00:00Z")]);
     }
     // What was made of a disk names no image.
     for name in ["flex-no-profile", "vm-from-disk"] {

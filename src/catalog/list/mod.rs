@@ -228,7 +228,7 @@ impl<'a> ListQuery<'a> {
 
     /// Visits the SKUs whose names match, starting with the SKU of row `from`.
     fn walk(&self, from: u32, mut visit: impl FnMut(GroupPath) -> ControlFlow<()>) {
-        let [publisher, offer, sku] = self.index.place(from);
+        let [publisher, offer, sku] = self.index.path_of(from);
         let index = self.index;
         for p in publisher..index.groups(Level::Publisher) {
             if !self.has_group(Level::Publisher, p) {

@@ -94,7 +94,7 @@ fn pinned(
         Some(LastResult::Answered | LastResult::Open(_)) => {
             (finding, Some(format!("no version is eligible as the latest in {}", machine.location)))
         }
-        Some(LastResult::Unasked) | None => absent("", last_result),
+        Some(LastResult::NotQueried) | None => absent("", last_result),
     }
 }
 
@@ -135,7 +135,7 @@ fn absent(what: &str, last_result: Option<&LastResult>) -> Judged {
         Some(LastResult::Open(why)) => {
             (Finding::Unknown, Some(format!("the scope of the image could not be listed: {why}")))
         }
-        Some(LastResult::Unasked) | None => {
+        Some(LastResult::NotQueried) | None => {
             (Finding::Unknown, Some("the scope of the image was not crawled".to_owned()))
         }
     }

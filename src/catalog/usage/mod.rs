@@ -49,7 +49,7 @@ pub async fn usage(
     let last_results = last_results(store, &catalog.manifest, scopes).await?;
     let judged = found.into_iter().map(|(machine, image)| {
         let mut results = image.scopes.iter().filter_map(|scope| last_results.get(scope));
-        let last_result = results.find(|last_result| **last_result != LastResult::Unasked);
+        let last_result = results.find(|last_result| **last_result != LastResult::NotQueried);
         judge(machine, image, last_result)
     });
     Ok(judged.collect())

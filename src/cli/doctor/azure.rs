@@ -46,7 +46,7 @@ pub(super) async fn look(config: &Config, location: Option<&str>, findings: &mut
     let alone = if seen.len() == 1 { CheckState::Failed } else { CheckState::Gap };
     let mut all = Vec::new();
     for subscription in seen {
-        let location = match place(config, &client, &subscription, location).await {
+        let location = match checked_location(config, &client, &subscription, location).await {
             Ok(location) => location,
             Err(error) => {
                 let about = format!("subscription {subscription}");
@@ -166,7 +166,7 @@ fn clock(headers: &HeaderMap, now: OffsetDateTime, findings: &mut CheckReport) {
 }
 
 /// The location used to check the marketplace.
-async fn place(
+async fn checked_location(
     config: &Config,
     client: &Client,
     subscription: &str,

@@ -73,7 +73,7 @@ impl Followed {
     /// Waits for a change, or until the command is requested to stop. An operation still under way
     /// then continues in Azure; prints how to follow it.
     pub(super) async fn to_end<T>(&self, change: impl Future<Output = Result<T>>) -> Result<T> {
-        let ended = stop::unless_asked(change, || self.interrupted()).await;
+        let ended = stop::unless_stopped(change, || self.interrupted()).await;
         let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         if ended.is_err()
             && let Some(operation) = &now.operation

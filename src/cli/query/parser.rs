@@ -84,12 +84,12 @@ impl Parser {
         &self.tokens[(self.at + ahead).min(last)].1
     }
 
-    fn place(&self) -> usize {
+    fn position(&self) -> usize {
         self.tokens[self.at.min(self.tokens.len() - 1)].0
     }
 
     fn refused(&self) -> SyntaxError {
-        SyntaxError::new(self.place(), self.peek(0).shown())
+        SyntaxError::new(self.position(), self.peek(0).shown())
     }
 
     /// Consumes a token if it is the next one.
@@ -106,7 +106,7 @@ impl Parser {
     fn expression(&mut self, power: u8) -> Read<Tree> {
         if self.depth == DEEPEST {
             return Err(SyntaxError::new(
-                self.place(),
+                self.position(),
                 format!("it is nested too deeply: the limit is {DEEPEST} levels"),
             ));
         }
@@ -279,7 +279,7 @@ impl Parser {
             self.expect(&Token::RightBracket)?;
             return Ok(index);
         }
-        let begins = self.place();
+        let begins = self.position();
         let (mut parts, mut part) = ([None; 3], 0);
         while *self.peek(0) != Token::RightBracket {
             match self.peek(0) {

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_told_of_an_artifact_is_taken_or_refused_in_words() {
+    fn members_of_an_artifact_are_taken_or_refused_with_a_reason() {
         let args = |annotation: &[&str], media_type: &[&str]| ArtifactArgs {
             annotation: annotation.iter().map(|text| (*text).to_owned()).collect(),
             config: None,

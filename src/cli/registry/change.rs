@@ -153,7 +153,9 @@ pub(super) async fn delete(config: &Config, args: &DeleteArgs, output: &Output) 
             "tags": going.tags, "locked": locked, "neededBy": depends.indexes,
             "referrers": depends.referrers}));
     }
-    if let Some(why) = depends.why_ask(&args.reference, &name, &going).filter(|_| !args.yes) {
+    if let Some(why) =
+        depends.confirmation_reason(&args.reference, &name, &going).filter(|_| !args.yes)
+    {
         confirm(&why).await?;
     }
     if !locked.is_empty() && !args.unlock {

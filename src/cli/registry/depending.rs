@@ -62,7 +62,12 @@ impl Depending {
     }
 
     /// Why the deletion needs a confirmation. `None` if nothing else depends on it.
-    pub(super) fn why_ask(&self, reference: &str, name: &Name, going: &Going) -> Option<String> {
+    pub(super) fn confirmation_reason(
+        &self,
+        reference: &str,
+        name: &Name,
+        going: &Going,
+    ) -> Option<String> {
         if *name == Name::Whole {
             let (manifests, tags) = (going.manifests.len(), going.tags.len());
             return Some(format!(

@@ -240,18 +240,18 @@ async fn open(config: &Config, text: &str, login: &LoginArgs) -> Result<Registry
     let is_name = !server.contains(['.', ':']);
     let is_looked_up = login.is_entra() && config.trust(&login.trust)?.depends_on_the_list(server);
     if !is_name && !is_looked_up {
-        return config.registry(server, login.sign_in(TrustSource::ByNobody));
+        return config.registry(server, login.sign_in(TrustSource::Unconfirmed));
     }
     let known = Box::pin(registries(config, &[])).await?;
     let of = |r: &Listed| if is_name { r.name.clone() } else { r.login_server.clone() };
     match known.into_iter().find(|r| of(r).eq_ignore_ascii_case(server)) {
         Some(found) => {
-            config.registry(&found.login_server, login.sign_in(TrustSource::ByResourceManager))
+            config.registry(&found.login_server, login.sign_in(TrustSource::ResourceManager))
         }
         None if is_name => Err(Error::not_found(format!(
             "no registry '{server}' is visible to you: check its name and your role on it"
         ))),
-        None => config.registry(server, login.sign_in(TrustSource::ByNobody)),
+        None => config.registry(server, login.sign_in(TrustSource::Unconfirmed)),
     }
 }
 
@@ -379,27 +379,27 @@ async fn changed(config: &Config, command: RegistryCommand, output: &Output) -> 
         RegistryCommand::Push(args) => {
             let how =
                 || "interrupted: repeat the push; blobs that arrived are not sent again".to_owned();
-            stop::unless_asked(transfer::push(config, args, output), how).await
+            stop::unless_stopped(transfer::push(config, args, output), how).await
         }
         RegistryCommand::Attach(args) => {
             let how = || again(args.reference());
-            stop::unless_asked(artifact::attach(config, &args, output), how).await
+            stop::unless_stopped(artifact::attach(config, &args, output), how).await
         }
         RegistryCommand::Copy(args) => {
             let how = || again(args.to());
-            stop::unless_asked(copy::copy(config, &args, output), how).await
+            stop::unless_stopped(copy::copy(config, &args, output), how).await
         }
         RegistryCommand::Tag(args) => {
             let how = || interrupted(args.reference());
-            stop::unless_asked(copy::tag(config, &args, output), how).await
+            stop::unless_stopped(copy::tag(config, &args, output), how).await
         }
         RegistryCommand::Set(args) => {
             let how = || interrupted(args.reference());
-            stop::unless_asked(change::set(config, &args, output), how).await
+            stop::unless_stopped(change::set(config, &args, output), how).await
         }
         RegistryCommand::Delete(args) => {
             let how = || interrupted(args.reference());
-            stop::unless_asked(change::delete(config, &args, output), how).await
+            stop::unless_stopped(change::delete(config, &args, output), how).await
         }
         _ => Err(Error::bug("a command that changes nothing")),
     }
@@ -415,5 +415,5 @@ async fn purge_or_stop(
         "interrupted: deletions are not undone; repeat the purge with the same rules or plan"
             .to_owned()
     };
-    Box::pin(stop::unless_asked(purge::run(config, args, output), how)).await
+    Box::pin(stop::unless_stopped(purge::run(config, args, output), how)).await
 }

@@ -267,7 +267,7 @@ impl Index {
     }
 
     /// The path to a row.
-    pub fn place(&self, row: u32) -> GroupPath {
+    pub fn path_of(&self, row: u32) -> GroupPath {
         let sku = self.parent(Level::Sku, row);
         let offer = self.parent(Level::Offer, sku);
         [self.parent(Level::Publisher, offer), offer, sku]

@@ -66,7 +66,7 @@ enum Fate {
     /// A newer run observed it.
     Newer,
     /// It is kept because the result with this number, or this gap of the result, is incomplete.
-    StandsIn(usize, Option<usize>),
+    Carry(usize, Option<usize>),
 }
 
 /// Indexes the results of a group by what they cover. Names are in lower case.
@@ -135,12 +135,12 @@ impl ScopeIndex {
         let Some(subscription) = self.subscription else { return Fate::Outside };
         let result = &results[subscription];
         if !result.state.is_complete() {
-            return Fate::StandsIn(subscription, None);
+            return Fate::Carry(subscription, None);
         }
         if row.kind == Kind::ManagedImage {
             let gap = result.gaps.iter().position(|gap| gap.offer == MANAGED_IMAGES);
             let gap = gap.filter(|gap| !result.gaps[*gap].state.is_complete());
-            return gap.map_or(Fate::Drop, |gap| Fate::StandsIn(subscription, Some(gap)));
+            return gap.map_or(Fate::Drop, |gap| Fate::Carry(subscription, Some(gap)));
         }
         let lower =
             |name: &Option<String>| name.as_deref().unwrap_or_default().to_ascii_lowercase();
@@ -153,7 +153,7 @@ impl ScopeIndex {
             Some(gallery_result)
         };
         match at {
-            Some(at) if !results[*at].state.is_complete() => Fate::StandsIn(*at, None),
+            Some(at) if !results[*at].state.is_complete() => Fate::Carry(*at, None),
             _ => Fate::Drop,
         }
     }
@@ -162,11 +162,11 @@ impl ScopeIndex {
     fn foreign(&self, results: &[GroupResult], row: &GalleryImage, location: &str) -> Fate {
         let Some(list) = self.locations.get(location) else { return Fate::Outside };
         if !results[*list].state.is_complete() {
-            return Fate::StandsIn(*list, None);
+            return Fate::Carry(*list, None);
         }
         let gallery = row.gallery.as_deref().unwrap_or_default().to_ascii_lowercase();
         match self.foreign.get(&(location.to_owned(), gallery)) {
-            Some(at) if !results[*at].state.is_complete() => Fate::StandsIn(*at, None),
+            Some(at) if !results[*at].state.is_complete() => Fate::Carry(*at, None),
             _ => Fate::Drop,
         }
     }
@@ -209,7 +209,7 @@ pub fn merge_group(group: GroupInput, run: (RunId, OffsetDateTime)) -> MergedGro
                 Fate::Drop => continue,
                 Fate::Outside => outside = true,
                 Fate::Newer => {}
-                Fate::StandsIn(at, gap) => {
+                Fate::Carry(at, gap) => {
                     carried_rows.entry((at, gap)).or_default().add(old.observed_at);
                     unanswered.insert(location.to_owned());
                 }

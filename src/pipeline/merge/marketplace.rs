@@ -127,7 +127,7 @@ pub fn merge_publisher(
                     merged.unlisted.entry(location.clone()).or_default().add(previous.observed_at);
                     kept.unanswered.insert(location.clone());
                 }
-                Fate::StandsIn(gap) => {
+                Fate::Carry(gap) => {
                     carried_rows
                         .entry((location.clone(), gap))
                         .or_default()
@@ -239,7 +239,7 @@ enum Fate {
     /// The location's list of publishers is incomplete.
     Unlisted,
     /// It is kept because the publisher, or the part of it with this gap, could not be listed.
-    StandsIn(Option<usize>),
+    Carry(Option<usize>),
 }
 
 /// Indexes what was asked of a publisher, by location.
@@ -277,7 +277,7 @@ impl<'a> ScopeIndex<'a> {
         match self.results.get(location) {
             None if requests.listed => Fate::Drop,
             None => Fate::Unlisted,
-            Some(result) if !result.state.is_complete() => Fate::StandsIn(None),
+            Some(result) if !result.state.is_complete() => Fate::Carry(None),
             Some(result) if result.lacks(row) => Fate::Newer,
             Some(result) if result.gaps.is_empty() => Fate::Drop,
             Some(result) => {
@@ -289,9 +289,7 @@ impl<'a> ScopeIndex<'a> {
                     // A gap without a name stands for unnamed offers, which may include this one.
                     .or_else(|| gaps.get(&(String::new(), None)));
                 match gap {
-                    Some(gap) if !result.gaps[*gap].state.is_complete() => {
-                        Fate::StandsIn(Some(*gap))
-                    }
+                    Some(gap) if !result.gaps[*gap].state.is_complete() => Fate::Carry(Some(*gap)),
                     _ => Fate::Drop,
                 }
             }

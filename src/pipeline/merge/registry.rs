@@ -53,7 +53,7 @@ enum Fate {
     /// It is kept because the list of its subscription's registries is incomplete. The value is the
     /// key in [`RegistryMerge::unlisted`].
     Unlisted(String),
-    StandsIn(CoverageKey),
+    Carry(CoverageKey),
 }
 
 /// The input of the merge for one repository.
@@ -159,11 +159,11 @@ impl RegistryMerge {
         if results.any(|result| result.lacks_tags(name)) {
             keep_tags(&mut fresh, &repository.previous);
         }
-        let are_findings_told = self.findings.as_ref().is_some_and(|a| a.state.is_complete());
+        let are_findings_known = self.findings.as_ref().is_some_and(|a| a.state.is_complete());
         let mut rows = Vec::with_capacity(fresh.len());
         for old in &repository.previous {
             if let Some(row) = fresh.get_mut(&old.digest) {
-                carry(row, old, are_findings_told);
+                carry(row, old, are_findings_known);
                 continue;
             }
             let stale = match self.fate(old, &repository.parts, parts, subscriptions) {
@@ -176,7 +176,7 @@ impl RegistryMerge {
                     self.unlisted.entry(subscription).or_default().add(old.observed_at);
                     true
                 }
-                Fate::StandsIn(key) => {
+                Fate::Carry(key) => {
                     self.carried_rows.entry(key).or_default().add(old.observed_at);
                     true
                 }
@@ -227,7 +227,7 @@ impl RegistryMerge {
             return gap.map_or(Fate::Drop, |gap| Fate::Unlisted(unread(&subscription, gap)));
         };
         if !registry.state.is_complete() {
-            return Fate::StandsIn(CoverageKey::Registry);
+            return Fate::Carry(CoverageKey::Registry);
         }
         let mut is_listed = false;
         for number in of_it {
@@ -237,19 +237,19 @@ impl RegistryMerge {
             }
             is_listed = true;
             if !result.state.is_complete() {
-                return Fate::StandsIn(CoverageKey::Part(*number, None));
+                return Fate::Carry(CoverageKey::Part(*number, None));
             }
             let is_its = |gap: &Gap| {
                 let is_list = gap.offer == row.repository && gap.version.is_none();
                 is_list && !gap.state.is_complete()
             };
             if let Some(gap) = result.gaps.iter().position(is_its) {
-                return Fate::StandsIn(CoverageKey::Part(*number, Some(gap)));
+                return Fate::Carry(CoverageKey::Part(*number, Some(gap)));
             }
         }
         // A row that is not listed may belong to an entry whose name could not be read.
         if !is_listed && !registry.gaps.is_empty() {
-            return Fate::StandsIn(CoverageKey::Unnamed);
+            return Fate::Carry(CoverageKey::Unnamed);
         }
         Fate::Drop
     }
@@ -400,12 +400,12 @@ fn set_registry(row: &mut RegistryImage, at: &AtRegistry) {
 
 /// Copies what the old row knew. Contents never change, and findings are valid until new ones are
 /// known.
-fn carry(row: &mut RegistryImage, old: &RegistryImage, findings_told: bool) {
+fn carry(row: &mut RegistryImage, old: &RegistryImage, findings_known: bool) {
     row.first_seen_at = old.first_seen_at;
     if !row.is_content_known && old.is_content_known {
         row.add_content(&old.content());
     }
-    if !findings_told {
+    if !findings_known {
         row.findings.clone_from(&old.findings);
         row.scanned_at = old.scanned_at;
     }

@@ -83,7 +83,7 @@ impl Containers {
             children,
             ..Outcome::bare(item.scope.clone(), State::Done, "", 0)
         };
-        Ok(Crawled::Ended(outcome, Rows::Told(details)))
+        Ok(Crawled::Ended(outcome, Rows::Details(details)))
     }
 }
 

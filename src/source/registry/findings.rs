@@ -94,7 +94,7 @@ impl Containers {
             rows: details.len() as u64,
             ..Outcome::bare(item.scope.clone(), State::Done, "", 0)
         };
-        Ok(Crawled::Ended(outcome, Rows::Told(details)))
+        Ok(Crawled::Ended(outcome, Rows::Details(details)))
     }
 }
 

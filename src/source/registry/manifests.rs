@@ -222,7 +222,7 @@ impl Containers {
             gaps: lost_tags(repository, &lost).into_iter().collect(),
             ..Outcome::bare(item.scope.clone(), State::Done, "", 0)
         };
-        Ok(Crawled::Ended(outcome, Rows::Told(manifest_details)))
+        Ok(Crawled::Ended(outcome, Rows::Details(manifest_details)))
     }
 }
 

@@ -163,7 +163,7 @@ impl Found {
     }
 
     /// The lines that are not done, or say why.
-    pub fn told(&self) -> Vec<String> {
+    pub fn reported(&self) -> Vec<String> {
         let lines = self
             .lines
             .iter()

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Of how many rows it is not known whether they fit: those that would if what is not known of them were right.
 pub fn slow_unknown(rows: &[MarketplaceImage], filter: &Filter) -> u64 {
-    let told = |row: &MarketplaceImage| row.details_from.is_some() || row.os.is_some();
+    let reported = |row: &MarketplaceImage| row.details_from.is_some() || row.os.is_some();
     let unknown = |row: &&MarketplaceImage| {
         let mut asked = filter.clone();
         let leave = |is_unknown: bool, member: &mut Option<String>| {
@@ -19,7 +19,7 @@ pub fn slow_unknown(rows: &[MarketplaceImage], filter: &Filter) -> u64 {
         leave(row.os.is_none(), &mut asked.os);
         leave(row.architecture.is_none(), &mut asked.architecture);
         leave(row.hyper_v_generation.is_none(), &mut asked.generation);
-        if !told(row) {
+        if !reported(row) {
             asked.plan = None;
             (asked.features, asked.security_type) = (Vec::new(), None);
         }

@@ -30,13 +30,13 @@ impl Crawled {
         command
     }
 
-    pub fn told(&self, arguments: &[&str]) -> Value {
+    pub fn reported(&self, arguments: &[&str]) -> Value {
         json(self.azimg(arguments).args(["-o", "json"]))
     }
 
     /// The ids of what a list with these options has.
     pub fn listed(&self, options: &[&str]) -> Vec<String> {
-        let rows = self.told(&[&["images", "list", "--quiet"], options].concat());
+        let rows = self.reported(&[&["images", "list", "--quiet"], options].concat());
         let rows = rows.as_array().unwrap().iter();
         rows.map(|row| row["id"].as_str().unwrap().to_owned()).collect()
     }

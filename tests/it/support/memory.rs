@@ -195,8 +195,8 @@ async fn answer(State(held): State<Arc<Mutex<Held>>>, request: Request) -> Respo
     if let Some(token) = token(&path) {
         return token;
     }
-    if let Some(told) = held.acr.get(&path) {
-        return reply(200, &[], &told.to_string());
+    if let Some(reported) = held.acr.get(&path) {
+        return reply(200, &[], &reported.to_string());
     }
     let Some(rest) = path.strip_prefix("/v2/") else { return refused(404, "NOT_FOUND") };
     if let Some((name, id)) = rest.split_once("/blobs/uploads/") {

@@ -13,5 +13,5 @@ pub fn world(repositories: usize) -> World {
 pub fn entra(login_server: &str) -> Login {
     let trust = Trust::of_cloud(None).naming(&[login_server.to_owned()]).unwrap();
     let identity = Tokens::of(SimCredential);
-    Login::Entra(trust.recipient(identity, login_server, TrustSource::ByNobody).unwrap())
+    Login::Entra(trust.recipient(identity, login_server, TrustSource::Unconfirmed).unwrap())
 }

@@ -69,10 +69,10 @@ impl World {
         self.calls += 1;
         let now = (self.state.manifests.len() as u64, self.state.tags.len() as u64);
         self.counts.push(now);
-        let told = self.counts[self.counts.len().saturating_sub(self.late + 1)];
+        let reported = self.counts[self.counts.len().saturating_sub(self.late + 1)];
         RepositoryVersion {
-            manifests: told.0.saturating_add_signed(self.skew.0),
-            tags: told.1.saturating_add_signed(self.skew.1),
+            manifests: reported.0.saturating_add_signed(self.skew.0),
+            tags: reported.1.saturating_add_signed(self.skew.1),
             updated: Some((self.meddled + self.deleted.len()).to_string()),
         }
     }
@@ -304,7 +304,7 @@ impl PurgeTarget for Shop {
         }))
     }
 
-    async fn look_at_tag(&self, _: &str, tag: &str) -> Result<Option<TagState>> {
+    async fn read_tag(&self, _: &str, tag: &str) -> Result<Option<TagState>> {
         let world = self.enter(true)?;
         Ok(world.state.tags.iter().find(|found| found.name == tag).cloned())
     }

@@ -95,7 +95,7 @@ fn indexed(bytes: Vec<u8>) -> String {
     let index = Index::open(bytes.into()).unwrap();
     let mut text = Vec::new();
     for at in 0..index.len() {
-        index.write_json(at, index.place(at), OffsetDateTime::UNIX_EPOCH, &mut text);
+        index.write_json(at, index.path_of(at), OffsetDateTime::UNIX_EPOCH, &mut text);
         text.push(b'\n');
     }
     String::from_utf8(text).unwrap()

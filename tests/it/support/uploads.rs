@@ -27,13 +27,13 @@ pub fn image(config: &[u8], layer: &[u8]) -> Value {
 }
 
 /// An answer.
-pub struct Told {
+pub struct Response {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
 
-impl Told {
+impl Response {
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
@@ -72,11 +72,11 @@ impl Caller {
         Self { sim, token, server }
     }
 
-    pub async fn send(&self, request: axum::http::request::Builder, body: Body) -> Told {
+    pub async fn send(&self, request: axum::http::request::Builder, body: Body) -> Response {
         let answer = self.sim.answer(request.body(body).unwrap()).await;
         let (parts, body) = answer.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-        Told { status: parts.status.as_u16(), headers: parts.headers, body }
+        Response { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 
     pub async fn with(
@@ -85,7 +85,7 @@ impl Caller {
         path: &str,
         headers: &[(&str, &str)],
         body: impl Into<Body>,
-    ) -> Told {
+    ) -> Response {
         let mut request =
             Request::builder().method(method).uri(format!("https://{}{path}", self.server));
         request = request.header("authorization", &self.token);
@@ -95,7 +95,7 @@ impl Caller {
         self.send(request, body.into()).await
     }
 
-    pub async fn ask(&self, method: &str, path: &str, body: impl Into<Body>) -> Told {
+    pub async fn ask(&self, method: &str, path: &str, body: impl Into<Body>) -> Response {
         self.with(method, path, &[], body).await
     }
 
@@ -108,25 +108,25 @@ impl Caller {
     }
 
     /// Ends an upload with these bytes.
-    pub async fn upload(&self, repository: &str, bytes: &[u8]) -> Told {
+    pub async fn upload(&self, repository: &str, bytes: &[u8]) -> Response {
         let at = self.begin(repository).await;
         self.ask("PUT", &format!("{at}&digest={}", digest(bytes)), bytes.to_vec()).await
     }
 
-    pub async fn put(&self, name: &str, kind: &str, document: &Value) -> Told {
+    pub async fn put(&self, name: &str, kind: &str, document: &Value) -> Response {
         let path = format!("/v2/{name}");
         self.with("PUT", &path, &[("content-type", kind)], document.to_string()).await
     }
 
     /// An image of one layer, in `app`, and the answer to its manifest.
-    pub async fn image(&self, tag: &str, layer: &[u8]) -> (Value, Told) {
+    pub async fn image(&self, tag: &str, layer: &[u8]) -> (Value, Response) {
         let config = json!({"architecture": "amd64", "os": "linux", "tag": tag}).to_string();
         for bytes in [layer, config.as_bytes()] {
             self.upload("app", bytes).await.is(StatusCode::CREATED, "");
         }
         let manifest = image(config.as_bytes(), layer);
-        let told = self.put(&format!("app/manifests/{tag}"), IMAGE, &manifest).await;
-        (manifest, told)
+        let response = self.put(&format!("app/manifests/{tag}"), IMAGE, &manifest).await;
+        (manifest, response)
     }
 }
 

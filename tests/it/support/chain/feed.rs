@@ -6,16 +6,16 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// The members of a row that the change feed reports.
-type Told = BTreeMap<&'static str, Value>;
+type Reported = BTreeMap<&'static str, Value>;
 
-fn told(contents: &Contents, run: &str) -> BTreeMap<String, Told> {
+fn reported(contents: &Contents, run: &str) -> BTreeMap<String, Reported> {
     let mut all = BTreeMap::new();
     for row in SOURCES.iter().flat_map(|table| rows(contents, run, table)) {
         let date = [&row["scheduledDeprecationAt"], &row["endOfLifeAt"]];
         let date = date.into_iter().find(|date| !date.is_null()).cloned().unwrap_or_default();
         let locations =
             if row["locations"].is_null() { json!([]) } else { row["locations"].clone() };
-        let of_row = Told::from([
+        let of_row = Reported::from([
             ("status", row["status"].clone()),
             ("locations", locations),
             ("latest", row["isLatest"].clone()),
@@ -29,7 +29,7 @@ fn told(contents: &Contents, run: &str) -> BTreeMap<String, Told> {
 
 /// Applies the changes of `run` to the table of `base`. The result must be the table of `run`.
 pub fn check(contents: &Contents, base: &str, run: &str) {
-    let (mut table, after) = (told(contents, base), told(contents, run));
+    let (mut table, after) = (reported(contents, base), reported(contents, run));
     for change in rows(contents, run, "changes") {
         assert_eq!((&change["run"], &change["previousRun"]), (&json!(run), &json!(base)));
         let id = change["id"].as_str().unwrap().to_ascii_lowercase();

@@ -3,7 +3,7 @@
 //!
 //! `AZIMG_MUTATION=N` replays one, `AZIMG_MUTATIONS=N` makes N of them.
 
-use crate::support::odd::{Mutation, Rows, WHOLE, mutation, run, wire};
+use crate::support::malformed::{Mutation, Rows, WHOLE, mutation, run, wire};
 use crate::support::paused;
 use crate::tests;
 use azimg::testing::pipeline::snapshot::Completeness;
@@ -178,13 +178,13 @@ fn one_odd_member_costs_no_other_row() {
                 while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let mutation = mutation(seed);
                     let checked = std::panic::catch_unwind(AssertUnwindSafe(|| wrong(&mutation)));
-                    let told = checked.unwrap_or_else(|_| Some("a panic".to_owned()));
-                    if let Some(told) = told {
+                    let reported = checked.unwrap_or_else(|_| Some("a panic".to_owned()));
+                    if let Some(reported) = reported {
                         let Mutation { request, pointer, becomes, .. } = &mutation;
                         let becomes = json!(becomes).to_string();
                         let becomes: String = becomes.chars().take(60).collect();
                         let request: String = request.chars().take(200).collect();
-                        let line = format!("{seed}: {request}: {pointer} = {becomes}: {told}");
+                        let line = format!("{seed}: {request}: {pointer} = {becomes}: {reported}");
                         failed.lock().unwrap().push(line);
                     }
                 }
