@@ -21,6 +21,7 @@ mod rules;
 mod state;
 mod target;
 mod undo;
+mod unread;
 mod uses;
 
 pub use crate::format::ledger::Ledger;
