@@ -68,6 +68,7 @@ pub(super) async fn run(args: HostArgs, flags: Flags) -> Result<ExitCode> {
     let address = listener.local_addr().map_err(|e| Error::io("the listener", e))?;
     host.recover(&app).await?;
     tracing::info!("functions are at http://{address}/api; crawls at '{}'", config.schedule());
+    say!("azimg: the catalog is at http://{address}/");
     let routes = host.router(Callers { port: address.port(), names: args.names, origins, key });
     let served = listen::serve(listener, routes, listen::CALLERS, host.stopping());
     tokio::select! {

@@ -65,7 +65,7 @@ macro_rules! function {
 }
 
 /// All functions.
-pub static FUNCTIONS: [Function; 8] = [
+pub static FUNCTIONS: [Function; 9] = [
     function!("plan", Some(|app, event| Box::pin(beginning::plan_run(app, event)))),
     function!("start", Some(|app, event| Box::pin(beginning::start(app, event)))),
     function!("crawl", Some(|app, event| Box::pin(crawling::crawl_item(app, event)))),
@@ -73,5 +73,6 @@ pub static FUNCTIONS: [Function; 8] = [
     function!("sweep", Some(|app, event| Box::pin(sweeping::sweep_runs(app, event)))),
     function!("publish", Some(|app, event| Box::pin(publishing::publish_run(app, event)))),
     function!("fail", Some(|app, event| Box::pin(failing::fail(app, event)))),
+    function!("page", None),
     function!("web", None),
 ];

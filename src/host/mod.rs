@@ -103,7 +103,7 @@ impl Host {
     pub fn router(self: &Arc<Self>, callers: Callers) -> Router {
         Router::new()
             .route("/api/{*path}", any(answer))
-            .route("/", get(|| async { "azimg: lookups are under /api, such as /api/images\n" }))
+            .route("/", get(web::page::at_root))
             .method_not_allowed_fallback(|| async {
                 let text = "/ requires GET; lookups are under /api";
                 web::refusal(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", text)

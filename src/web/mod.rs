@@ -6,6 +6,7 @@ mod distinct;
 mod images;
 mod live;
 pub mod openapi;
+pub(crate) mod page;
 mod parameters;
 mod query;
 mod reply;
@@ -88,6 +89,9 @@ pub fn routes(make: impl Fn() -> Making + Send + Sync + 'static) -> Router {
         .route("/api/runs/{run}", get(runs::show))
         .route("/api/health", get(runs::health))
         .route("/api/openapi.json", get(openapi::show))
+        .route("/api/ui", get(page::without_slash))
+        .route("/api/ui/", get(page::below_api))
+        .route("/api/ui/{*file}", get(page::file))
         .route("/api/{*path}", any(no_route))
         .method_not_allowed_fallback(no_method)
         .with_state(lookups)
