@@ -10,7 +10,9 @@ pub mod catalog {
     }
     /// Of `crate::catalog::distinct`.
     pub mod distinct {
-        pub use crate::catalog::distinct::{offers, publishers, skus};
+        pub use crate::catalog::distinct::{
+            SkuCount, SkuGroups, SkuOrder, offers, publishers, skus,
+        };
     }
     /// Of `crate::catalog::feed`.
     pub mod feed {

@@ -15,8 +15,12 @@ mod latest;
 mod list;
 mod listing;
 pub mod live;
+mod places;
 mod reference;
+mod regions;
 mod rows;
+mod storage;
+mod suggest;
 mod unknown;
 pub mod usage;
 mod wrong_name;
@@ -27,8 +31,11 @@ pub use filter::{Filter, LONGEST_SEARCH};
 pub use latest::LatestQuestion;
 pub use list::{Found, Page, list, unknown};
 pub use listing::Listing;
+pub use places::ListedPlaces;
 pub use reference::is_of_others;
 pub use rows::RowTable;
+pub use storage::RepositoryStorage;
+pub use suggest::{Suggestion, suggestions};
 
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, Result};
@@ -70,6 +77,10 @@ pub struct Catalog {
     pub passed_over: Option<PassedOver>,
     /// The gallery and registry tables, read when a lookup first needs them.
     others: OnceCell<RowTable>,
+    /// How each location was listed, read when a lookup first needs it.
+    listed: OnceCell<ListedPlaces>,
+    /// The storage of repositories, computed when a lookup first needs it.
+    storage: OnceLock<Vec<RepositoryStorage>>,
     /// Times at which an image of the marketplace table, and of the other tables, reaches its end.
     /// Ascending, in nanoseconds since 1970.
     ends: [OnceLock<Vec<i64>>; 2],
@@ -183,6 +194,8 @@ impl Catalog {
             index,
             passed_over: None,
             others: OnceCell::new(),
+            listed: OnceCell::new(),
+            storage: OnceLock::new(),
             ends: [const { OnceLock::new() }; 2],
         })
     }
@@ -191,6 +204,22 @@ impl Catalog {
     /// has none.
     pub async fn others(&self, store: &dyn Store) -> Result<&RowTable> {
         self.others.get_or_try_init(|| RowTable::open(store, &self.manifest)).await
+    }
+
+    /// Returns how each location of the marketplace was listed, reading it on first use.
+    pub async fn listed(&self, store: &dyn Store) -> Result<&ListedPlaces> {
+        self.listed.get_or_try_init(|| places::read(store, &self.manifest)).await
+    }
+
+    /// The repositories of all registries, most bytes first. Empty if the registry table has not
+    /// been [read](Self::others).
+    pub fn storage(&self) -> Result<&[RepositoryStorage]> {
+        let Some(table) = self.others.get() else { return Ok(&[]) };
+        if let Some(known) = self.storage.get() {
+            return Ok(known);
+        }
+        let all = storage::of(table)?;
+        Ok(self.storage.get_or_init(|| all))
     }
 
     /// Whether a list by `filter` needs the gallery and registry tables.

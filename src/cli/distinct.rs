@@ -105,7 +105,9 @@ pub(super) async fn locations(
 ) -> Result<ExitCode> {
     let LocationsArgs { image, kind, search, latest, shape } = args;
     let filter = checked(Filter { kinds: kind, search, latest, ..image.filter()? })?;
-    let catalog = Catalog::open_for(Config::load(flags)?.store()?.as_ref(), &filter).await?;
+    let store = Config::load(flags)?.store()?;
+    let catalog = Catalog::open_for(store.as_ref(), &filter).await?;
+    catalog.listed(store.as_ref()).await?;
     let now = OffsetDateTime::now_utc();
     let rows = values(distinct::locations(&catalog, &filter, now))?;
     // The search text applies to names of locations, not of images.

@@ -1,10 +1,13 @@
 //! The coverage of a run: how every scope ended.
 
 use super::closing::PassedOver;
+use crate::error::{Error, Result};
 use crate::work::{Malformed, SourceName, State, is_zero};
 use schemars::JsonSchema;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
+use std::fmt::{self, Formatter};
 use time::OffsetDateTime;
 
 /// The number of scopes by outcome.
@@ -166,6 +169,26 @@ impl CoverageLine {
         }
     }
 
+    /// The name of the scope: all its parts.
+    pub fn name(&self) -> String {
+        let location = Some(&self.location).filter(|name| !name.is_empty());
+        let names = [
+            location,
+            self.subscription.as_ref(),
+            self.publisher.as_ref(),
+            self.offer.as_ref(),
+            self.sku.as_ref(),
+            self.version.as_ref(),
+            self.gallery.as_ref(),
+            self.definition.as_ref(),
+            self.registry.as_ref(),
+            self.repository.as_ref(),
+            self.digest.as_ref(),
+        ];
+        let names: Vec<&str> = names.into_iter().flatten().map(String::as_str).collect();
+        names.join("/")
+    }
+
     /// Compares lines by their order in a coverage.
     pub fn compare(&self, other: &Self) -> Ordering {
         fn names(line: &CoverageLine) -> [&str; 13] {
@@ -227,4 +250,69 @@ pub struct Coverage {
     pub passed_over: Vec<PassedOver>,
     /// The scopes.
     pub scopes: Vec<CoverageLine>,
+}
+
+/// Calls `visit` with each scope of a coverage, as stored, one after the other: those of a large run
+/// take a multiple of their bytes in memory.
+pub fn each_line(bytes: &[u8], mut visit: impl FnMut(CoverageLine)) -> Result<()> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    Document(&mut visit)
+        .deserialize(&mut reader)
+        .map_err(|e| Error::corrupt(format!("coverage.json has a line that cannot be read ({e})")))
+}
+
+/// Visits the scopes of a coverage.
+struct Document<'a>(&'a mut dyn FnMut(CoverageLine));
+
+/// Visits the lines of a list.
+struct Lines<'a>(&'a mut dyn FnMut(CoverageLine));
+
+impl<'de> DeserializeSeed<'de> for Document<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Document<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a coverage")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "scopes" {
+                map.next_value_seed(Lines(&mut *self.0))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Lines<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Lines<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list of scopes")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut lines: A) -> Result<(), A::Error> {
+        while let Some(line) = lines.next_element()? {
+            (self.0)(line);
+        }
+        Ok(())
+    }
 }

@@ -5,6 +5,7 @@ pub mod answered;
 pub mod changes;
 pub mod closing;
 pub mod coverage;
+pub(crate) mod coverage_groups;
 pub mod crawl;
 pub mod failed;
 pub mod merge;

@@ -10,7 +10,7 @@ use crate::work::{Plan, RunId};
 use futures::{StreamExt, TryStreamExt, stream};
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -20,6 +20,10 @@ const CLOSED_WITHIN: time::Duration = time::Duration::hours(1);
 /// Number of manifests that are read concurrently.
 const READ_CONCURRENCY: usize = 16;
 
+/// The states of a run.
+pub(crate) const STATES: [&str; 6] =
+    ["running", "overdue", "complete", "partial", "failed", "damaged"];
+
 /// A run: its progress, or its published result.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -27,7 +31,7 @@ pub(crate) struct RunReport {
     /// The name of the run.
     pub(crate) run: RunId,
     /// The state of the run.
-    #[schemars(extend("enum" = ["running", "overdue", "complete", "partial", "failed", "damaged"]))]
+    #[schemars(extend("enum" = STATES))]
     pub(crate) state: &'static str,
     /// Why the run could not be published.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,6 +53,12 @@ pub(crate) struct RunReport {
     /// The number of rows of its tables.
     #[serde(skip_serializing_if = "Option::is_none")]
     images: Option<u64>,
+    /// The number of rows of each of its tables, by source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images_by_source: Option<BTreeMap<String, u64>>,
+    /// How long the run took until the snapshot was written, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<i64>,
     /// The number of scopes by outcome.
     #[serde(skip_serializing_if = "Option::is_none")]
     coverage: Option<Totals>,
@@ -157,6 +167,8 @@ fn running(run: RunId, started_at: OffsetDateTime) -> RunReport {
         deadline_at: None,
         items: None,
         images: None,
+        images_by_source: None,
+        seconds: None,
         coverage: None,
         previous_run: None,
         offers_listed_since: None,
@@ -172,7 +184,7 @@ fn damaged(run: RunId) -> RunReport {
 
 /// The report of a run without a snapshot: it is running, publishing it was given up, or it is
 /// overdue.
-async fn unpublished(
+pub(super) async fn unpublished(
     store: &dyn Store,
     run: RunId,
     plan: &Plan,
@@ -193,10 +205,14 @@ async fn unpublished(
 
 fn published(manifest: &Manifest) -> RunReport {
     let tables = manifest.files.iter().filter(|file| file.name.ends_with(".parquet"));
+    let by_source = tables.map(|file| (file.schema.clone(), file.rows));
+    let by_source: BTreeMap<String, u64> = by_source.collect();
     RunReport {
         state: manifest.state.as_str(),
         published_at: Some(text(manifest.published_at)),
-        images: Some(tables.map(|file| file.rows).sum()),
+        images: Some(by_source.values().sum()),
+        images_by_source: Some(by_source),
+        seconds: Some((manifest.published_at - manifest.started_at).whole_seconds()),
         coverage: Some(manifest.coverage),
         previous_run: manifest.previous_run,
         ..running(manifest.run, manifest.started_at)

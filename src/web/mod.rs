@@ -2,8 +2,10 @@
 
 mod asking;
 mod changes;
+mod coverage;
 mod distinct;
 mod images;
+mod listed;
 mod live;
 pub mod openapi;
 pub(crate) mod page;
@@ -45,6 +47,7 @@ struct Web {
     live: live::Live,
     usage: Arc<usage::UsageLists>,
     feeds: Feeds,
+    coverages: coverage::Coverages,
 }
 
 type Making = BoxFuture<'static, Result<Arc<App>>>;
@@ -64,8 +67,14 @@ impl Lookups {
                 error.with_kind(ErrorKind::Transient).context("not ready")
             })?;
             let served = SnapshotCache::new(Arc::clone(&app.store), app.settings.look_every);
-            let (live, usage) = (live::Live::default(), Arc::default());
-            Ok(Web { app, served, live, usage, feeds: Feeds::default() })
+            Ok(Web {
+                app,
+                served,
+                live: live::Live::default(),
+                usage: Arc::default(),
+                feeds: Feeds::default(),
+                coverages: coverage::Coverages::default(),
+            })
         };
         self.web.get_or_try_init(make).await
     }
@@ -84,9 +93,12 @@ pub fn routes(make: impl Fn() -> Making + Send + Sync + 'static) -> Router {
         .route("/api/offers", get(distinct::offers))
         .route("/api/skus", get(distinct::skus))
         .route("/api/locations", get(distinct::locations))
+        .route("/api/suggestions", get(distinct::suggestions))
+        .route("/api/registries/storage", get(distinct::storage))
         .route("/api/changes", get(changes::list))
         .route("/api/runs", get(runs::list))
         .route("/api/runs/{run}", get(runs::show))
+        .route("/api/runs/{run}/coverage", get(coverage::show))
         .route("/api/health", get(runs::health))
         .route("/api/openapi.json", get(openapi::show))
         .route("/api/ui", get(page::without_slash))

@@ -1,6 +1,7 @@
 //! The query parameters of the routes. One definition serves both parsing and the `OpenAPI`
 //! document.
 
+use crate::catalog::distinct::SkuOrder;
 use crate::catalog::usage::Finding;
 use crate::error::Result;
 use crate::image::names::{
@@ -35,6 +36,8 @@ pub(super) enum Value {
     /// Names of a closed set, ignoring case. Repeatable, or separated by commas.
     AnyOf(ClosedSet),
     Run,
+    /// A run, or `current` for that of the snapshot that is served.
+    RunOrCurrent,
 }
 
 impl Value {
@@ -149,6 +152,8 @@ const SEARCH: Parameter = parameter(
     "Words that occur in the names, at most 16, or aliases such as Ubuntu2404; '-', '_' and '.' \
      are equivalent; best match first",
 );
+const REGISTRY: Parameter =
+    parameter("registry", Value::Text, "Part of the login server of the registry");
 const EXACT: Parameter = parameter("exact", Value::Flag, "Compare whole names instead of parts");
 
 /// Parameters that every route accepts for the Functions host and ignores: a key and its name
@@ -203,7 +208,7 @@ const OF_OTHERS: &[Parameter] = &[
     parameter("gallery", Value::Text, "Part of the gallery name"),
     parameter("definition", Value::Text, "Part of the image definition name"),
     SUBSCRIPTION,
-    parameter("registry", Value::Text, "Part of the login server of the registry"),
+    REGISTRY,
     parameter("repository", Value::Text, "Part of the repository name"),
     parameter(
         "tag",
@@ -264,9 +269,32 @@ pub(super) const LIST: &[Parameter] = parameters![
     ],
 ];
 
-/// Parameters of `publishers`, `offers` and `skus`.
+/// Parameters of `publishers` and `offers`.
 pub(super) const DISTINCT: &[Parameter] =
     parameters![NAMES, PLACES, PROPERTIES, &[LATEST_ONLY, SEARCH, EXACT, TOP, SKIP]];
+
+/// Parameters of `skus`.
+pub(super) const SKUS: &[Parameter] = parameters![
+    DISTINCT,
+    &[
+        parameter(
+            "sort",
+            Value::OneOf(SkuOrder::SET),
+            "The order: relevance (the default with a search), name (the default without one), \
+             images or locations (most first), or ends (first to end first)",
+        ),
+        parameter(
+            "count",
+            Value::Flag,
+            "Also return the number of SKUs and of images, total and images"
+        ),
+        parameter(
+            "facets",
+            Value::Flag,
+            "Also return facets: for each value, the number of SKUs that match all other filters",
+        ),
+    ],
+];
 
 /// Parameters of `locations`.
 pub(super) const LOCATIONS: &[Parameter] = parameters![
@@ -281,6 +309,23 @@ pub(super) const LOCATIONS: &[Parameter] = parameters![
         SKIP,
     ],
 ];
+
+/// Default number of suggestions.
+pub(super) const SUGGESTED: usize = 10;
+
+/// Parameters of `suggestions`.
+pub(super) const SUGGESTIONS: &[Parameter] = &[
+    parameter(
+        "search",
+        Value::Search,
+        "Words that occur in the name, or in the names above it, at most 16; without words there \
+         are no suggestions",
+    ),
+    parameter("top", Value::Count, "The number of suggestions, from 1 to 1000 (default 10)"),
+];
+
+/// Parameters of `registries/storage`.
+pub(super) const STORAGE: &[Parameter] = &[REGISTRY, TOP, SKIP];
 
 /// Parameters of `images/latest`.
 pub(super) const LATEST: &[Parameter] = parameters![

@@ -1,6 +1,7 @@
 //! Parsing of a request's query against the parameters that its route declares.
 
 use super::parameters::{LARGEST_PAGE, LONGEST, PAGE, Parameter, is_of_the_host};
+use crate::catalog::distinct::SkuOrder;
 use crate::catalog::{self, Filter};
 use crate::error::{Error, Result};
 use axum::extract::Path;
@@ -18,8 +19,14 @@ pub(super) struct Query {
     pub(super) changes: Vec<String>,
     pub(super) findings: Vec<String>,
     pub(super) top: usize,
+    /// Whether `top` is not the default.
+    pub(super) is_top_given: bool,
     pub(super) skip: Option<String>,
     pub(super) live: bool,
+    /// Whether to return counts and facets, and in which order SKUs are listed.
+    pub(super) count: bool,
+    pub(super) facets: bool,
+    pub(super) order: SkuOrder,
     pub(super) not_deprecated_before: Option<OffsetDateTime>,
     /// The image's life must end before this time.
     pub(super) ends_before: Option<OffsetDateTime>,
@@ -84,10 +91,6 @@ impl Query {
             "os" => filter.os = Some(value),
             "status" => filter.statuses.push(value),
             "kind" => filter.kinds.push(value),
-            "latest" => {
-                filter.latest =
-                    flag(&value).ok_or_else(|| bad("the value must be true or false"))?;
-            }
             "gallery" => filter.gallery = Some(value),
             "definition" => filter.definition = Some(value),
             "registry" => filter.registry = Some(value),
@@ -99,13 +102,17 @@ impl Query {
                 filter.search = Some(value);
                 filter.check_search().map_err(|error| bad(&error.to_string()))?;
             }
-            "exact" => {
-                filter.exact =
-                    flag(&value).ok_or_else(|| bad("the value must be true or false"))?;
+            "latest" | "exact" | "live" | "count" | "facets" => {
+                let known = flag(&value).ok_or_else(|| bad("the value must be true or false"))?;
+                *match name {
+                    "latest" => &mut filter.latest,
+                    "exact" => &mut filter.exact,
+                    "live" => &mut self.live,
+                    "count" => &mut self.count,
+                    _ => &mut self.facets,
+                } = known;
             }
-            "live" => {
-                self.live = flag(&value).ok_or_else(|| bad("the value must be true or false"))?;
-            }
+            "sort" => self.order = SkuOrder::find(&value)?,
             "id" => self.id = Some(value),
             "urn" => self.urn = Some(value),
             "run" => self.run = Some(value),
@@ -114,6 +121,7 @@ impl Query {
             "top" => {
                 self.top = count(&value)
                     .ok_or_else(|| bad("the value must be a number from 1 to 1000"))?;
+                self.is_top_given = true;
             }
             "endsBefore" => {
                 let date = catalog::date(&value)

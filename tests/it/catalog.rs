@@ -1,188 +1,37 @@
 //! The index against slow and obvious models, over generated tables and over real names.
 
-use crate::support::catalog_model::{slow_groups, slow_latest, slow_list, slow_unknown};
+use crate::support::catalog_model::{
+    slow_facets, slow_groups, slow_latest, slow_list, slow_unknown,
+};
 use crate::support::replay::recordings;
+use crate::support::tables::{
+    DAYS, LOCATIONS, NAMES, PUBLISHERS, a_filter, a_moment, a_table, as_of, day, indexed, owned,
+};
 use crate::tests;
+use azimg::testing::catalog::distinct::{SkuGroups, SkuOrder};
 use azimg::testing::catalog::{Filter, LatestQuestion, distinct, list, unknown};
 use azimg::testing::format::index::{Index, IndexWriter, Level};
-use azimg::testing::image::Status;
-use azimg::testing::image::marketplace::{DetailsFrom, MarketplaceImage, mark_latest};
+use azimg::testing::image::marketplace::{MarketplaceImage, mark_latest};
 use flate2::read::MultiGzDecoder;
-use proptest::collection::{btree_map, btree_set, vec};
+use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::Value;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::ops::Range;
-use time::{Duration, OffsetDateTime};
 
 tests![
     an_index_returns_every_row_unchanged,
     lists_equal_a_scan_of_every_row,
     distinct_names_and_counts_equal_a_scan_of_every_row,
+    facets_equal_a_scan_of_every_row_for_each,
+    skus_are_in_the_order_that_is_asked_for,
     the_latest_equals_a_scan_of_every_row,
     damaged_indexes_are_refused_or_read_without_harm,
     the_latest_of_every_recorded_list_of_versions_is_its_greatest_number needs [Recordings],
 ];
-
-const PUBLISHERS: &[&str] = &["Canonical", "canonical-test", "Debian", "debian", "MicrosoftX", "x"];
-const NAMES: &[&str] =
-    &["debian-12", "Debian-12", "12-gen2", "ubuntu-24_04-lts", "server", "server_arm64", "aa"];
-const VERSIONS: &[&str] =
-    &["1.9.0", "1.10.0", "01.10.0", "2024.1.2", "0.0.999", "0.0.1015", "1.10.0-b", "1.10.0-B"];
-const LOCATIONS: &[&str] = &["eastus", "northeurope", "westeurope", "westus2"];
-
-const FEATURES: &[&str] = &["a", "b", "SecurityType"];
-
-/// Days from now; nanoseconds in 64 bits tell those of 1677 to 2262 only.
-const DAYS: &[i64] = &[0, 1, 2, 3, -200_000, -199_999, 200_000, 200_001];
-
-fn day(number: i64) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp(1_790_000_000).unwrap() + Duration::days(number)
-}
-
-fn owned(text: &str) -> String {
-    text.to_owned()
-}
-
-prop_compose! {
-    fn a_row()(
-        publisher in select(PUBLISHERS), offer in select(NAMES), sku in select(NAMES),
-        version in select(VERSIONS), status in option::weighted(0.8, select(&Status::ALL[..3])),
-        locations in btree_set(select(LOCATIONS), 1..4),
-        from in option::of(select(&[DetailsFrom::This, DetailsFrom::Sku][..])),
-        os in option::of(select(&["Linux", "Windows"][..])),
-        generation in option::of(select(&["V1", "V2"][..])),
-        architecture in option::of(select(&["x64", "Arm64"][..])),
-        plan in option::of(select(&["a \"plan\"", "plän\n", "p}"][..])),
-        deprecated in option::of(select(DAYS)), seen in 0_i64..3, stale: bool,
-        features in btree_map(select(FEATURES).prop_map(owned), word("xyz\"", 1..2), 0..3),
-    ) -> MarketplaceImage {
-        MarketplaceImage {
-            kind: owned("marketplace"),
-            id: format!("{publisher}:{offer}:{sku}:{version}"),
-            status, is_latest: false, observed_at: day(9), observed_run: owned("RUN"), stale,
-            publisher: owned(publisher), offer: owned(offer), sku: owned(sku),
-            version: owned(version),
-            locations: locations.into_iter().map(owned).collect(),
-            details_from: from, os: os.map(owned), architecture: architecture.map(owned),
-            hyper_v_generation: generation.map(owned),
-            plan_publisher: plan.map(owned), plan_product: None, plan_name: plan.map(owned),
-            scheduled_deprecation_at: deprecated.map(day), alternative: None, features,
-            first_seen_at: day(seen),
-        }
-    }
-}
-
-prop_compose! {
-    /// A table: one row an image, in order, the latest marked.
-    fn a_table()(rows in vec(a_row(), 0..60)) -> Vec<MarketplaceImage> {
-        let mut rows: Vec<MarketplaceImage> = rows;
-        rows.sort_by(MarketplaceImage::compare);
-        rows.dedup_by(|one, other| one.id.eq_ignore_ascii_case(&other.id));
-        mark_latest(&mut rows);
-        rows
-    }
-}
-
-/// Words of so many of these letters.
-fn word(letters: &'static str, length: Range<usize>) -> impl Strategy<Value = String> {
-    let letters: Vec<char> = letters.chars().collect();
-    vec(select(letters), length).prop_map(|word| word.into_iter().collect())
-}
-
-/// Two words at most, as somebody would type them.
-fn words() -> impl Strategy<Value = String> {
-    let letters = "abcdefghijklmn012.";
-    let typed = (word("abcdeg12", 1..2), word(letters, 0..5)).prop_map(|(one, rest)| one + &rest);
-    let known = select(&["ubuntu2404", "24.04", "Server_ARM64", "debian.12", "1_10"][..]);
-    let one = prop_oneof![4 => typed, 1 => known.prop_map(owned)];
-    vec((one, word(" :", 1..2)).prop_map(|(word, behind)| word + &behind), 0..3)
-        .prop_map(|words| words.concat())
-}
-
-fn one_of(
-    probability: f64,
-    words: &'static [&'static str],
-) -> impl Strategy<Value = Option<String>> {
-    option::weighted(probability, select(words).prop_map(str::to_owned))
-}
-
-/// A few names of a set; mostly none.
-fn some_of(probability: f64, names: &'static [&'static str]) -> impl Strategy<Value = Vec<String>> {
-    let some = vec(select(names).prop_map(str::to_owned), 1..3);
-    option::weighted(probability, some).prop_map(Option::unwrap_or_default)
-}
-
-fn text() -> impl Strategy<Value = Option<String>> {
-    option::weighted(0.3, word("abcn012._-", 0..4))
-}
-
-prop_compose! {
-    fn a_filter()(
-        publisher in text(), offer in text(), sku in text(), version in text(),
-        locations in vec(select(LOCATIONS), 0..3), os in one_of(0.2, &["linux", "Windows"]),
-        architecture in one_of(0.2, &["x64", "ARM64"]), exact in prop::bool::weighted(0.2),
-        statuses in some_of(0.2, &Status::NAMES),
-        kinds in some_of(0.1, &["marketplace", "gallery-version"]),
-        search in option::weighted(0.4, words()), properties in some_properties(),
-    ) -> Filter {
-        Filter {
-            publisher, offer, sku, version, architecture, os, statuses, kinds, search, exact,
-            locations: locations.into_iter().map(owned).collect(),
-            ..properties
-        }
-    }
-}
-
-prop_compose! {
-    /// What is asked of properties.
-    fn some_properties()(
-        generation in one_of(0.1, &["v1", "V2", "V"]), plan in option::weighted(0.1, any::<bool>()),
-        features in vec(select(&["A", "b=X", "a=y"][..]), 0..5), asks in prop::bool::weighted(0.1),
-        security_type in one_of(0.05, &["x", "Z"]),
-        ends_before in option::weighted(0.1, select(DAYS)), seen in option::weighted(0.1, 0_i64..3),
-        not_locations in vec(select(LOCATIONS), 0..3), lacks in prop::bool::weighted(0.2),
-        latest in prop::bool::weighted(0.2),
-    ) -> Filter {
-        let some = |wanted: bool, names: Vec<&str>| -> Vec<String> {
-            names.into_iter().filter(|_| wanted).map(owned).collect()
-        };
-        Filter {
-            generation, plan, security_type, latest, features: some(asks, features),
-            ends_before: ends_before.map(day), first_seen_after: seen.map(day),
-            not_locations: some(lacks, not_locations),
-            ..Filter::default()
-        }
-    }
-}
-
-/// A moment: before, between and after the days on which images end.
-fn a_moment() -> impl Strategy<Value = OffsetDateTime> {
-    select(&[-1_i64, 0, 1, 2, 3, 4][..]).prop_map(day)
-}
-
-/// A table as it stands at a moment.
-fn as_of(rows: &[MarketplaceImage], now: OffsetDateTime) -> Vec<MarketplaceImage> {
-    let mut rows = rows.to_vec();
-    for row in &mut rows {
-        let ended = row.scheduled_deprecation_at.is_some_and(|end| end <= now);
-        if ended && matches!(row.status, Some(Status::Active | Status::Scheduled)) {
-            row.status = Some(Status::Deprecated);
-        }
-    }
-    mark_latest(&mut rows);
-    rows
-}
-
-fn indexed(rows: &[MarketplaceImage]) -> Index {
-    let mut writer = IndexWriter::default();
-    for row in rows {
-        writer.write(row).unwrap();
-    }
-    Index::open(writer.finish("RUN").unwrap().into()).unwrap()
-}
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
@@ -247,6 +96,83 @@ proptest! {
             (name, [1, 1, one.locations], one.images, one.latest)
         });
         prop_assert_eq!(skus.collect::<Vec<_>>(), slow(2).collect::<Vec<_>>());
+    }
+
+    fn facets_equal_a_scan_of_every_row_for_each(
+        rows in a_table(), filter in a_filter(), now in a_moment(),
+    ) {
+        // Lookups refuse locations that the catalog does not have.
+        let known = |name: &String| rows.iter().any(|row| row.locations.contains(name));
+        let locations = filter.locations.iter().filter(|name| known(name)).cloned().collect();
+        let filter = Filter { kinds: Vec::new(), locations, ..filter };
+        let index = indexed(&rows);
+        let mut found = SkuGroups::of(&index, &filter, true, now);
+        let rows = as_of(&rows, now);
+        let facets = found.facets().unwrap();
+        for (name, values) in [
+            ("publisher", &facets.publisher), ("os", &facets.os), ("status", &facets.status),
+            ("architecture", &facets.architecture), ("generation", &facets.generation),
+            ("location", &facets.location), ("plan", &facets.plan),
+        ] {
+            let slow = slow_facets(&rows, &filter, name);
+            let lower = |value: &Option<String>| value.as_ref().map(|one| one.to_lowercase());
+            let values = values.iter().map(|one| (lower(&one.value), one.skus as usize));
+            let values: Vec<_> = values.collect();
+            prop_assert!(values.is_sorted_by(|one, next| one.1 >= next.1), "{}: {:?}", name, values);
+            prop_assert_eq!(values.len(), slow.len(), "{}", name);
+            prop_assert_eq!(values.into_iter().collect::<BTreeMap<_, _>>(), slow, "{}", name);
+        }
+        prop_assert_eq!(facets.kind[0].skus.map(|skus| skus as usize), Some(found.total()));
+        // The facets do not change the list.
+        let plain = SkuGroups::of(&index, &filter, false, now);
+        prop_assert_eq!(plain.rows(0, 99), found.rows(0, 99));
+        prop_assert_eq!((plain.total(), plain.images()), (found.total(), found.images()));
+    }
+
+    fn skus_are_in_the_order_that_is_asked_for(
+        rows in a_table(), filter in a_filter(), now in a_moment(), from in 0_usize..5,
+    ) {
+        let index = indexed(&rows);
+        let rows = as_of(&rows, now);
+        let in_order = |order| SkuGroups::of(&index, &filter, false, now).in_order(order);
+        let list = |order| in_order(order).rows(0, 99);
+        let by_name = list(SkuOrder::Name);
+        let lower = |text: &String| text.to_ascii_lowercase();
+        let names = |one: &distinct::SkuCount| {
+            (lower(&one.publisher), lower(&one.offer), lower(&one.sku))
+        };
+        prop_assert!(by_name.is_sorted_by_key(names));
+        let best = distinct::skus(&index, &filter, now).collect::<Vec<_>>();
+        prop_assert_eq!(list(SkuOrder::Relevance), best);
+        let mut sorted = by_name.clone();
+        sorted.sort_by_key(|one| Reverse(one.images));
+        prop_assert_eq!(list(SkuOrder::Images), sorted);
+        let mut sorted = by_name.clone();
+        sorted.sort_by_key(|one| Reverse(one.locations));
+        prop_assert_eq!(list(SkuOrder::Locations), sorted);
+        let mut sorted = by_name.clone();
+        let end = |one: &distinct::SkuCount| one.scheduled_deprecation_at;
+        sorted.sort_by_key(|one| (end(one).is_none(), end(one)));
+        prop_assert_eq!(list(SkuOrder::Ends), &sorted[..]);
+        let part = in_order(SkuOrder::Ends).rows(from, 2);
+        prop_assert_eq!(part, sorted.into_iter().skip(from).take(2).collect::<Vec<_>>());
+        // What a row says of its version is what the table says of it.
+        for one in by_name {
+            let row = rows.iter().find(|row| row.id == one.id).unwrap();
+            prop_assert!(filter.accepts(row));
+            prop_assert_eq!(one.status, row.status);
+            prop_assert_eq!(one.scheduled_deprecation_at, row.scheduled_deprecation_at);
+            prop_assert_eq!((&one.os, &one.architecture), (&row.os, &row.architecture));
+            prop_assert_eq!((&one.hyper_v_generation, one.stale), (&row.hyper_v_generation, row.stale));
+            let has_plan = row.plan_publisher.is_some() || row.plan_name.is_some();
+            prop_assert_eq!(one.plan, row.is_detailed().then_some(has_plan));
+            prop_assert_eq!(one.in_locations.len(), one.locations as usize);
+            prop_assert!(one.in_locations.is_sorted());
+            let latest = one.latest.is_some().then_some(&row.version);
+            prop_assert_eq!(one.latest.as_ref(), latest);
+            let places = if latest.is_some() { row.locations.clone() } else { Vec::new() };
+            prop_assert_eq!(one.latest_in, places);
+        }
     }
 
     fn the_latest_equals_a_scan_of_every_row(

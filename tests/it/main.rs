@@ -78,6 +78,7 @@ mod overlaps;
 mod pacing;
 mod package;
 mod package_contents;
+mod page_lookups;
 mod peers;
 mod proxies;
 mod pull_listings;
@@ -190,6 +191,7 @@ fn main() -> ExitCode {
         pacing::TESTS,
         package::TESTS,
         package_contents::TESTS,
+        page_lookups::TESTS,
         peers::TESTS,
         proxies::TESTS,
         pull_listings::TESTS,

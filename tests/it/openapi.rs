@@ -111,8 +111,11 @@ fn times_are_date_times_and_closed_sets_are_enums() {
             "sources",
         ];
         let is_filter = path.starts_with("/paths") && ["os", "architecture"].contains(&&*name);
-        // Of a coverage, how many details are known.
-        let counts = document.resolve(&schema)["properties"].get("known").is_some();
+        // Of a coverage, how many details are known; or a list of records.
+        let is_record = |schema: &Value| document.resolve(schema)["type"] == "object";
+        let counts = is_record(&schema) || is_record(&document.resolve(&schema)["items"]);
+        // What may be suggested is not only images.
+        let counts = counts || path.ends_with("/Suggestion");
         if (is_set.contains(&&*name) || is_filter) && !counts {
             let names = names(&document, &schema);
             let names = names.unwrap_or_else(|| panic!("{path}: {name} may be anything: {schema}"));

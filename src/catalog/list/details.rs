@@ -26,21 +26,33 @@ pub(super) struct Details<'a> {
     traits: Option<Vec<Fit>>,
     /// Whether the features match, by the number of the row's extras. Filled as rows are tested.
     features: RefCell<HashMap<u32, bool>>,
+    /// Whether the time that a row was first seen matches, by its number. Filled as rows are tested.
+    first_seen: RefCell<HashMap<u32, bool>>,
 }
 
 impl<'a> Details<'a> {
     pub(super) fn new(index: &'a Index, filter: &'a Filter) -> Self {
-        Self { index, filter, traits: traits(index, filter), features: RefCell::default() }
+        let (features, first_seen) = (RefCell::default(), RefCell::default());
+        Self { index, filter, traits: traits(index, filter), features, first_seen }
     }
 
     /// Tests a row whose status is `status`.
     pub(super) fn fit(&self, row: Row<'_>, status: Option<Status>) -> Fit {
-        if !self.ends_in_time(row, status) || !self.is_new(row) {
+        if !self.is_in_time(row, status) {
             return Fit::No;
         }
         let traits = self.traits.as_ref();
         let fit = traits.map_or(Fit::Yes, |fits| fits[row.traits() as usize]);
         if fit == Fit::No { Fit::No } else { fit.min(self.features(row)) }
+    }
+
+    /// Whether a row whose status is `status` matches, whatever its traits are.
+    pub(super) fn fits_but_traits(&self, row: Row<'_>, status: Option<Status>) -> bool {
+        self.is_in_time(row, status) && self.features(row) == Fit::Yes
+    }
+
+    fn is_in_time(&self, row: Row<'_>, status: Option<Status>) -> bool {
+        self.ends_in_time(row, status) && self.is_new(row)
     }
 
     fn ends_in_time(&self, row: Row<'_>, status: Option<Status>) -> bool {
@@ -49,8 +61,9 @@ impl<'a> Details<'a> {
     }
 
     fn is_new(&self, row: Row<'_>) -> bool {
-        let first_seen = || self.index.first_seen(row);
-        self.filter.first_seen_after.is_none_or(|after| first_seen().is_some_and(|at| at > after))
+        let Some(after) = self.filter.first_seen_after else { return true };
+        let is_new = || self.index.first_seen(row).is_some_and(|at| at > after);
+        *self.first_seen.borrow_mut().entry(row.first_seen()).or_insert_with(is_new)
     }
 
     fn features(&self, row: Row<'_>) -> Fit {
@@ -75,22 +88,27 @@ fn traits(index: &Index, filter: &Filter) -> Option<Vec<Fit>> {
     if os.is_none() && architecture.is_none() && generation.is_none() && plan.is_none() {
         return None;
     }
+    let fit = |traits: Traits<'_>| fits_of(filter, traits).into_iter().min().unwrap_or(Fit::Yes);
+    Some((0..index.traits()).map(|number| fit(index.traits_of(number))).collect())
+}
+
+/// Tests operating system, architecture, generation and plan of a set of traits, in this order.
+pub(super) fn fits_of(filter: &Filter, traits: Traits<'_>) -> [Fit; 4] {
     let named = |wanted: &Option<String>, name: Option<&str>| match (wanted, name) {
         (Some(_), None) => Fit::Unknown,
         (wanted, name) => yes(fits_whole(wanted.as_ref(), name)),
     };
-    let fit = |traits: Traits<'_>| {
-        let plan = match plan {
-            Some(_) if !traits.is_detailed => Fit::Unknown,
-            Some(wanted) => yes(traits.has_plan == *wanted),
-            None => Fit::Yes,
-        };
-        named(os, traits.os)
-            .min(named(architecture, traits.architecture))
-            .min(named(generation, traits.hyper_v_generation))
-            .min(plan)
+    let plan = match filter.plan {
+        Some(_) if !traits.is_detailed => Fit::Unknown,
+        Some(wanted) => yes(traits.has_plan == wanted),
+        None => Fit::Yes,
     };
-    Some((0..index.traits()).map(|number| fit(index.traits_of(number))).collect())
+    [
+        named(&filter.os, traits.os),
+        named(&filter.architecture, traits.architecture),
+        named(&filter.generation, traits.hyper_v_generation),
+        plan,
+    ]
 }
 
 fn yes(is: bool) -> Fit {

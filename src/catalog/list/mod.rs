@@ -2,13 +2,15 @@
 //! search.
 
 mod details;
+mod parts;
 mod unknown;
 
+pub(super) use parts::{Candidate, part};
 pub use unknown::unknown;
 
 use super::alias;
 use super::filter::Filter;
-use crate::format::index::{GroupPath, Index, Level, Pool, Row};
+use crate::format::index::{GroupPath, Index, Level, Pool};
 use crate::image::name::short_name;
 use crate::image::names::folded;
 use crate::image::{Status, nanoseconds};
@@ -197,11 +199,10 @@ impl<'a> ListQuery<'a> {
             .is_none_or(|fits| fits.of(self.index.group_name(level, group)) > 0)
     }
 
-    /// Whether the row's status is accepted. An unknown status matches only if every status is
+    /// Whether a status is accepted. An unknown status matches only if every status is
     /// accepted.
-    fn has_status(&self, row: Row<'_>) -> bool {
+    fn accepts_status(&self, status: Option<Status>) -> bool {
         let wanted = |status: Status| self.statuses[status as usize];
-        let status = self.index.status(row, self.now);
         status.map_or_else(|| self.statuses.iter().all(|wanted| *wanted), wanted)
     }
 
@@ -213,12 +214,13 @@ impl<'a> ListQuery<'a> {
     fn fit(&self, at: u32, group_path: GroupPath) -> Fit {
         let row = self.index.row(at);
         let is_in = |location: &u32| self.index.is_in(row.locations(), &[*location]);
-        let fits = self.has_status(row)
+        let status = self.index.status(row, self.now);
+        let fits = self.accepts_status(status)
             && (!self.latest || self.is_latest(at, group_path))
             && self.versions.as_ref().is_none_or(|fits| fits.of(row.version()) > 0)
             && (self.locations.is_empty() || self.index.is_in(row.locations(), &self.locations))
             && !self.not_locations.iter().any(is_in);
-        if fits { self.details.fit(row, self.index.status(row, self.now)) } else { Fit::No }
+        if fits { self.details.fit(row, status) } else { Fit::No }
     }
 
     /// Whether a row is the latest of its SKU at the time of the query.
@@ -228,10 +230,22 @@ impl<'a> ListQuery<'a> {
 
     /// Visits the SKUs whose names match, starting with the SKU of row `from`.
     fn walk(&self, from: u32, mut visit: impl FnMut(GroupPath) -> ControlFlow<()>) {
+        self.walk_in(from, false, |group_path, _| visit(group_path));
+    }
+
+    /// Like [`walk`](Self::walk), but visits the SKUs of every publisher if `every_publisher` is
+    /// set. Also tells whether the name of the publisher matches.
+    fn walk_in(
+        &self,
+        from: u32,
+        every_publisher: bool,
+        mut visit: impl FnMut(GroupPath, bool) -> ControlFlow<()>,
+    ) {
         let [publisher, offer, sku] = self.index.path_of(from);
         let index = self.index;
         for p in publisher..index.groups(Level::Publisher) {
-            if !self.has_group(Level::Publisher, p) {
+            let fits = self.has_group(Level::Publisher, p);
+            if !fits && !every_publisher {
                 continue;
             }
             for o in starting_at(index.members(Level::Publisher, p), offer) {
@@ -239,7 +253,7 @@ impl<'a> ListQuery<'a> {
                     continue;
                 }
                 for s in starting_at(index.members(Level::Offer, o), sku) {
-                    if self.has_group(Level::Sku, s) && visit([p, o, s]).is_break() {
+                    if self.has_group(Level::Sku, s) && visit([p, o, s], fits).is_break() {
                         return;
                     }
                 }

@@ -167,6 +167,25 @@ impl RowTable {
         (rows, None)
     }
 
+    /// The number of rows that `filter` accepts at `now`, whatever kinds it names, for each kind.
+    pub(in crate::catalog) fn count_by_kind(
+        &self,
+        filter: &Filter,
+        now: OffsetDateTime,
+    ) -> [(&'static str, u32); KINDS.len()] {
+        let filter = Filter { kinds: Vec::new(), ..filter.clone() };
+        let query = RowQuery::new(self, &filter, now);
+        let mut counts = KINDS.map(|kind| (kind, 0));
+        for (at, entry) in (0..).zip(self.entries()) {
+            if let Some((_, count)) = counts.get_mut(usize::from(entry.kind))
+                && query.accepts(at)
+            {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
     /// Whether `filter` accepts a row at `now`.
     pub fn accepts(&self, filter: &Filter, row: u32, now: OffsetDateTime) -> bool {
         self.wanted(filter, now)(row)

@@ -63,7 +63,7 @@ fn grouped(scopes: &[CoverageLine]) -> (Vec<&CoverageLine>, Vec<Value>) {
             each.extend(lines);
             continue;
         }
-        let such: Vec<String> = lines.iter().take(NAMED).map(|line| name(line)).collect();
+        let such: Vec<String> = lines.iter().take(NAMED).map(|line| line.name()).collect();
         counted.push(json!({"source": source, "state": state, "scopes": lines.len(),
             "reason": reason, "such as": such.join(", ")}));
     }
@@ -75,26 +75,6 @@ fn grouped(scopes: &[CoverageLine]) -> (Vec<&CoverageLine>, Vec<Value>) {
 fn about(line: &CoverageLine) -> &str {
     let about = line.registry.as_ref().or(line.gallery.as_ref()).or(line.publisher.as_ref());
     about.or(line.subscription.as_ref()).unwrap_or(&line.location)
-}
-
-/// The name of a scope: all its parts.
-fn name(line: &CoverageLine) -> String {
-    let location = Some(&line.location).filter(|name| !name.is_empty());
-    let names = [
-        location,
-        line.subscription.as_ref(),
-        line.publisher.as_ref(),
-        line.offer.as_ref(),
-        line.sku.as_ref(),
-        line.version.as_ref(),
-        line.gallery.as_ref(),
-        line.definition.as_ref(),
-        line.registry.as_ref(),
-        line.repository.as_ref(),
-        line.digest.as_ref(),
-    ];
-    let names: Vec<&str> = names.into_iter().flatten().map(String::as_str).collect();
-    names.join("/")
 }
 
 #[cfg(test)]

@@ -166,13 +166,21 @@ impl Pool {
 
     /// The bytes of the text with this number. Empty if there is none.
     pub fn bytes(&self, id: u32) -> &[u8] {
+        self.text.get(self.range(id)).unwrap_or_default()
+    }
+
+    /// As [`bytes`](Self::bytes), [folded](Self::folded).
+    pub fn folded_bytes(&self, id: u32) -> &[u8] {
+        self.folded().get(self.range(id)).unwrap_or_default()
+    }
+
+    fn range(&self, id: u32) -> Range<usize> {
         let id = id as usize;
         if id >= self.len() {
-            return &[];
+            return 0..0;
         }
         let start = if id == 0 { 0 } else { number(&self.ends, (id - 1) * 4) };
-        let end = number(&self.ends, id * 4);
-        self.text.get(start as usize..end as usize).unwrap_or_default()
+        start as usize..number(&self.ends, id * 4) as usize
     }
 
     /// The concatenation of all texts, as stored.

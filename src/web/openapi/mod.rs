@@ -54,6 +54,9 @@ fn schema_of(value: Value) -> Schema {
         Value::Image => text().pattern(Some(format!("{ID}|{ALIAS}"))).build().into(),
         Value::Sku => text().pattern(Some(SKU)).build().into(),
         Value::Run => text().pattern(Some("^[0-7][0-9A-HJKMNP-TV-Z]{25}$")).build().into(),
+        Value::RunOrCurrent => {
+            text().pattern(Some("^([0-7][0-9A-HJKMNP-TV-Z]{25}|current)$")).build().into()
+        }
         Value::OneOf(set) => text().enum_values(Some(set.names.iter().copied())).build().into(),
         Value::AnyOf(set) => {
             let one = text().enum_values(Some(set.names.iter().copied()));

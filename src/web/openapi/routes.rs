@@ -1,7 +1,8 @@
 //! The operations of the HTTP API: path, parameters, response and errors.
 
 use crate::web::parameters::{
-    CHANGES, DISTINCT, LATEST, LIST, LOCATIONS, Parameter, RUNS, USAGE, Value,
+    CHANGES, DISTINCT, LATEST, LIST, LOCATIONS, Parameter, RUNS, SKUS, STORAGE, SUGGESTIONS, USAGE,
+    Value,
 };
 use utoipa::openapi::path::HttpMethod;
 
@@ -69,7 +70,7 @@ fn names_and_counts() -> Vec<Route> {
         Route {
             summary: "The SKUs of the images that match all filters, with counts and the latest \
                       version of each",
-            query: DISTINCT,
+            query: SKUS,
             errors: LISTS,
             ..lookup("/api/skus", "listSkus", "SkuList")
         },
@@ -78,6 +79,18 @@ fn names_and_counts() -> Vec<Route> {
             query: LOCATIONS,
             errors: LISTS,
             ..lookup("/api/locations", "listLocations", "LocationList")
+        },
+        Route {
+            summary: "Names that a search may mean, best first",
+            query: SUGGESTIONS,
+            ..lookup("/api/suggestions", "listSuggestions", "SuggestionList")
+        },
+        Route {
+            summary: "The repositories of container registries with the storage that they use, \
+                      most bytes first",
+            query: STORAGE,
+            errors: LISTS,
+            ..lookup("/api/registries/storage", "listStorage", "StorageList")
         },
     ]
 }
@@ -127,6 +140,11 @@ fn lookups() -> Vec<Route> {
             summary: "One run: its progress, or the outcomes of its scopes",
             in_path: Some(("run", "The name of the run", Value::Run)),
             ..get("/api/runs/{run}", "getRun", "RunReport")
+        },
+        Route {
+            summary: "The coverage of a run in groups, and what could not be listed by reason",
+            in_path: Some(("run", "The name of the run, or current", Value::RunOrCurrent)),
+            ..lookup("/api/runs/{run}/coverage", "getCoverage", "CoverageGroups")
         },
         Route {
             method: HttpMethod::Post,

@@ -1,12 +1,14 @@
 //! The schemas of the records that operations return.
 
-use crate::catalog::distinct::{LocationCount, OfferCount, PublisherCount, SkuCount};
+use crate::catalog::distinct::{Facets, LocationCount, OfferCount, PublisherCount, SkuCount};
 use crate::catalog::usage::Usage;
+use crate::catalog::{RepositoryStorage, Suggestion};
 use crate::image::KINDS;
 use crate::image::gallery::GalleryImage;
 use crate::image::marketplace::{self, MarketplaceImage};
 use crate::image::registry::{self, RegistryImage};
 use crate::pipeline::changes::ChangeRow;
+use crate::pipeline::coverage_groups::CoverageGroups;
 use crate::pipeline::report::RunReport;
 use crate::web::runs::{HealthReport, RunList};
 use crate::work::{Request, RunId};
@@ -59,9 +61,10 @@ macro_rules! page_of {
     ($name:ident, $row:ty, $what:literal) => {
         page_of!($name, $row, $what,);
     };
-    (of images: $name:ident, $row:ty, $what:literal) => {
+    (of images: $name:ident, $row:ty, $what:literal $(, $($more:tt)*)?) => {
         page_of!(
             $name, $row, $what,
+            $($($more)*)?
             /// The number of further marketplace images, over all pages, that may match but whose
             /// filtered details are not known. Omitted if there are none.
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,8 +92,21 @@ page_of!(UsageList, Usage, "machines with the findings of their images");
 page_of!(ChangeList, ChangeRow, "changes");
 page_of!(of images: PublisherList, PublisherCount, "publishers");
 page_of!(of images: OfferList, OfferCount, "offers");
-page_of!(of images: SkuList, SkuCount, "SKUs");
+page_of!(
+    of images: SkuList, SkuCount, "SKUs",
+    /// The number of SKUs over all pages, if `count` is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<u64>,
+    /// The number of their images over all pages, if `count` is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images: Option<u64>,
+    /// Counts for the values of each filter, if `facets` is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    facets: Option<Facets>,
+);
 page_of!(of images: LocationList, LocationCount, "locations");
+page_of!(SuggestionList, Suggestion, "suggestions");
+page_of!(StorageList, RepositoryStorage, "repositories");
 
 /// The details of an error.
 #[derive(Serialize, JsonSchema)]
@@ -176,6 +192,9 @@ pub(super) fn schemas() -> Json {
         add::<OfferList>,
         add::<SkuList>,
         add::<LocationList>,
+        add::<SuggestionList>,
+        add::<StorageList>,
+        add::<CoverageGroups>,
     ] {
         add(&mut generator);
     }

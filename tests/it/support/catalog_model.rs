@@ -121,6 +121,47 @@ pub fn slow_groups(rows: &[MarketplaceImage], filter: &Filter, level: usize) -> 
     groups
 }
 
+/// The values of a facet with the number of SKUs that have each and match all but the filter of the facet, by looking at
+/// every row. A publisher is in lower case.
+pub fn slow_facets(
+    rows: &[MarketplaceImage],
+    filter: &Filter,
+    facet: &str,
+) -> BTreeMap<Option<String>, usize> {
+    let mut others = filter.clone();
+    match facet {
+        "publisher" => others.publisher = None,
+        "os" => others.os = None,
+        "architecture" => others.architecture = None,
+        "generation" => others.generation = None,
+        "status" => others.statuses.clear(),
+        "location" => others.locations.clear(),
+        _ => others.plan = None,
+    }
+    let values = |row: &MarketplaceImage| -> Vec<Option<String>> {
+        let has_plan = row.plan_publisher.is_some() || row.plan_name.is_some();
+        let plan = || if has_plan { "yes" } else { "no" };
+        match facet {
+            "publisher" => vec![Some(row.publisher.clone())],
+            "os" => vec![row.os.clone()],
+            "architecture" => vec![row.architecture.clone()],
+            "generation" => vec![row.hyper_v_generation.clone()],
+            "status" => vec![row.status.map(|status| status.as_str().to_owned())],
+            "location" => row.locations.iter().cloned().map(Some).collect(),
+            _ => vec![row.is_detailed().then(|| plan().to_owned())],
+        }
+    };
+    let mut skus: BTreeMap<Option<String>, BTreeSet<String>> = BTreeMap::new();
+    for row in rows.iter().filter(|row| others.accepts(row)) {
+        let sku = format!("{}:{}:{}", row.publisher, row.offer, row.sku).to_ascii_lowercase();
+        for value in values(row) {
+            let value = value.map(|value| value.to_ascii_lowercase());
+            skus.entry(value).or_default().insert(sku.clone());
+        }
+    }
+    skus.into_iter().map(|(value, skus)| (value, skus.len())).collect()
+}
+
 /// A version that orders as text the way it orders by numbers.
 fn padded(version: &str) -> Vec<String> {
     let part = |part: &str| {

@@ -63,6 +63,7 @@ pub mod steps;
 pub mod storage;
 pub mod stored;
 pub mod strangers;
+pub mod tables;
 pub mod terminal;
 pub mod uploads;
 pub mod web;
