@@ -274,6 +274,7 @@ fn try_next(manifest: &Manifest, changes: u64, at: &str) {
     if changes > 0 {
         say!("  azimg changes -o table{at}");
     }
+    say!("  azimg page{at}");
     let has = |source| manifest.file(SnapshotFile::Ndjson(source)).is_some_and(|f| f.rows > 0);
     if has(SourceName::Marketplace) {
         say!("  azimg images list --publisher canonical{at}");

@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use tokio::net::TcpListener;
 
 /// How long work under way may take to end after a request to stop.
 const LAST: Duration = Duration::from_secs(10);
@@ -17,7 +18,7 @@ const LAST: Duration = Duration::from_secs(10);
 #[derive(clap::Args)]
 #[command(
     after_help = "Requests that start a run or query Azure (live=true, images/usage) need the key: in the header
-x-functions-key, or as ?code=, as in Azure. All other lookups from this machine need none. Pages of
+x-functions-key, or as ?code=, as in Azure. All other lookups from this machine, and the page at /, need none. Pages of
 other origins are refused, except those that AZIMG_CORS_ORIGINS names. Requests for a host other than
 127.0.0.1 or localhost with the port are refused, except for names given with --name.
 
@@ -61,11 +62,7 @@ pub(super) async fn run(args: HostArgs, flags: Flags) -> Result<ExitCode> {
     let _claim = app.store.claim().await?;
     let key = key_of(&args, &config)?;
     let host = Host::new(&app, settings, config.schedule());
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
-    let listener = tokio::net::TcpListener::bind(address)
-        .await
-        .map_err(|e| Error::transient(format!("cannot listen on {address}: {e}")))?;
-    let address = listener.local_addr().map_err(|e| Error::io("the listener", e))?;
+    let (listener, address) = listener(args.port).await?;
     host.recover(&app).await?;
     tracing::info!("functions are at http://{address}/api; crawls at '{}'", config.schedule());
     say!("azimg: the catalog is at http://{address}/");
@@ -79,6 +76,16 @@ pub(super) async fn run(args: HostArgs, flags: Flags) -> Result<ExitCode> {
     }
     tracing::info!("stopped; unfinished work is repeated at the next start");
     Ok(stop::code().unwrap_or(ExitCode::SUCCESS))
+}
+
+/// Listens on a port of 127.0.0.1; on a free one if `port` is 0.
+pub(super) async fn listener(port: u16) -> Result<(TcpListener, SocketAddr)> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let listener = TcpListener::bind(address).await.map_err(|e| {
+        Error::transient(format!("cannot listen on {address}: {e}; --port names another one"))
+    })?;
+    let address = listener.local_addr().map_err(|e| Error::io("the listener", e))?;
+    Ok((listener, address))
 }
 
 /// The key that callers must present. It is printed to stderr and bypasses the log, which may be

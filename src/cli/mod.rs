@@ -1,5 +1,6 @@
 //! The command line: one file per command. Data goes to stdout, everything else to stderr.
 
+mod browser;
 mod changes;
 mod choice;
 mod columns;
@@ -20,6 +21,7 @@ mod images;
 mod manual;
 mod output;
 mod package;
+mod page;
 mod progress;
 mod query;
 mod registry;
@@ -134,6 +136,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Run the embedded Functions host: timers, queues and HTTP on this machine
     Host(host::HostArgs),
+    /// Show the catalog in a browser
+    Page(page::PageArgs),
     /// Run a simulated Azure, for tests and trials
     #[cfg(feature = "sim")]
     Sim(sim::SimArgs),
@@ -254,6 +258,7 @@ async fn run(cli: Cli, config: &Config) -> Result<ExitCode> {
         Command::Doctor(args) => doctor::run(&args, flags, &output).await,
         Command::Serve(args) => serve::run(&args, flags).await,
         Command::Host(args) => host::run(args, flags).await,
+        Command::Page(args) => page::run(args, flags).await,
         #[cfg(feature = "sim")]
         Command::Sim(args) => sim::run(args).await,
         Command::Package(args) => package::run(&args, &output),

@@ -25,7 +25,7 @@ use axum::extract::{FromRequest, State};
 use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::routing::{any, get};
 use futures::stream;
 use serde_json::Value;
@@ -112,6 +112,12 @@ impl Host {
             .with_state(Arc::clone(self))
             // Added last, so that it applies to all routes and to the fallback.
             .layer(from_fn_with_state(Arc::new(callers), callers::admit))
+    }
+
+    /// The page and the lookups without the functions, restricted to `callers`. A request to start
+    /// a run is refused.
+    pub fn lookups(self: &Arc<Self>, callers: Callers) -> Router {
+        self.router(callers).layer(from_fn(only_reads))
     }
 
     /// Puts messages into the queues, as the outputs of a function would be.
@@ -309,6 +315,15 @@ async fn arrived(request: Request<Body>) -> Result<Bytes, Box<Response<Body>>> {
             refused(StatusCode::BAD_REQUEST, "InvalidParameter", &text)
         }
     }
+}
+
+/// Refuses what is not a lookup.
+async fn only_reads(request: Request<Body>, next: Next) -> Response<Body> {
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+        return next.run(request).await;
+    }
+    let text = "only lookups are answered here: 'azimg host' and 'azimg crawl' start runs";
+    web::refusal(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", text)
 }
 
 /// Handles a request of a caller of the function app: one function starts runs, another answers all

@@ -2,9 +2,8 @@
 //! what they can have it do.
 
 use crate::support::callers::{asked, runs};
-use crate::support::needs::{Need, folder};
 use crate::support::web::Host;
-use crate::support::{Azure, debian, json};
+use crate::support::{Azure, browser, json};
 use crate::tests;
 use axum::Router;
 use axum::body::Bytes;
@@ -13,7 +12,6 @@ use axum::http::{HeaderMap, Method, Response, StatusCode, Uri};
 use azimg::testing::sim::{Scale, generate};
 use serde_json::{Value, json as value};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -111,22 +109,9 @@ async fn rebound(mut stream: TcpStream, victim: String) -> std::io::Result<()> {
     tokio::io::copy_bidirectional(&mut stream, &mut there).await.map(drop)
 }
 
-/// Has the browser do what `task` says; what came of it.
+/// Makes the browser perform `task`, and returns the result.
 fn drive(task: &Value) -> Value {
-    let own = tempfile::tempdir().unwrap();
-    let script = folder(Need::Browser).join("driver.mjs");
-    // Beside what it imports. Written whole under another name: two tests may write it at once.
-    let written = folder(Need::Browser).join(format!("driver-{}.part", ulid::Ulid::generate()));
-    std::fs::write(&written, DRIVER).unwrap();
-    std::fs::rename(&written, &script).unwrap();
-    let mut command = Command::new("node");
-    command.arg(&script).arg(task.to_string()).env_clear().env("HOME", own.path());
-    command.env("PATH", std::env::var_os("PATH").unwrap()).env("TMPDIR", own.path());
-    debian::with_browser(&mut command);
-    let output = command.stdin(Stdio::null()).output().expect("it needs Node.js 20 or later");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    browser::drive("driver.mjs", DRIVER, task)
 }
 
 /// The names of attacks that read something.

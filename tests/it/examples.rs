@@ -33,7 +33,7 @@ const CANNOT: &[(&str, &str)] = &[
 ];
 
 /// Commands that go on until somebody ends them, and what shows that they work.
-const GOES_ON: [&str; 3] = ["azimg host", "azimg serve", "azimg sim"];
+const GOES_ON: [&str; 4] = ["azimg host", "azimg page", "azimg serve", "azimg sim"];
 
 /// Where examples are run: a folder with a catalog, and an Azure that has what they name.
 struct Place {

@@ -78,6 +78,7 @@ mod overlaps;
 mod pacing;
 mod package;
 mod package_contents;
+mod page;
 mod page_lookups;
 mod peers;
 mod proxies;
@@ -191,6 +192,7 @@ fn main() -> ExitCode {
         pacing::TESTS,
         package::TESTS,
         package_contents::TESTS,
+        page::TESTS,
         page_lookups::TESTS,
         peers::TESTS,
         proxies::TESTS,

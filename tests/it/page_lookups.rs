@@ -166,7 +166,8 @@ fn repositories_are_listed_with_their_bytes() {
             }
             assert_eq!(row["exclusiveBytes"], reported["exclusive"]);
             assert_eq!(row["sharedBytes"], reported["shared"]);
-            let sum = reported["exclusive"].as_u64().unwrap() + reported["shared"].as_u64().unwrap();
+            let sum =
+                reported["exclusive"].as_u64().unwrap() + reported["shared"].as_u64().unwrap();
             assert_eq!(row["bytes"], sum);
         }
     });
@@ -334,8 +335,13 @@ fn hostile_names_are_values_and_nothing_else() {
         .into();
     let tenant = json!({"locations": ["eastus"], "marketplace": {"eastus": {"p": offers}}});
     let crawled = Crawled::of(Case::serve(tenant), &["--details", "all"]);
-    let listed: BTreeSet<String> =
-        crawled.reported(&["skus"]).as_array().unwrap().iter().map(|row| text(row, "offer")).collect();
+    let listed: BTreeSet<String> = crawled
+        .reported(&["skus"])
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| text(row, "offer"))
+        .collect();
     assert!(listed.len() > 1, "{}", crawled.end.1);
     over_http(crawled.folder.path(), |get| {
         let page = get("skus?facets=true");

@@ -2,7 +2,7 @@
 // The change feed of a run, by day and kind of change.
 import { get } from "./api.js";
 import { commandBar, commandLine } from "./command.js";
-import { make, state } from "./dom.js";
+import { filters, make, state } from "./dom.js";
 import { day, number } from "./format.js";
 import { around } from "./paging.js";
 import { address, changed, go, values } from "./route.js";
@@ -46,6 +46,6 @@ export async function show(place, query, signal) {
   const { before, after } = around("changes", query, answer);
   const isFiltered = chosen.length > 0 || query.has("search");
   const empty = state(isFiltered ? "No change matches" : "Nothing changed", isFiltered ? "Remove a filter, or choose another run." : "The first run has no changes: there is nothing to compare it with. Later runs list what was added, removed or changed since.");
-  const aside = make("aside", { "aria-label": "Filters" }, make("fieldset", {}, make("legend", {}, "Name"), search), make("fieldset", {}, make("legend", {}, make("label", { for: "run" }, "Run")), run), filter);
+  const aside = filters(make("fieldset", {}, make("legend", {}, "Name"), search), make("fieldset", {}, make("legend", {}, make("label", { for: "run" }, "Run")), run), filter);
   place.replaceChildren(make("h1", {}, "Changes"), commandBar(commandLine("azimg changes", query)), make("div", { class: "columns" }, aside, make("section", { "aria-label": "Changes" }, lists.length > 0 ? lists : empty, pager(before, after))));
 }

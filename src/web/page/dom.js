@@ -121,3 +121,15 @@ export function copyButton(text, label = "Copy", what) {
 export function state(title, ...text) {
   return make("div", { class: "state" }, make("h2", {}, title), make("p", {}, ...text));
 }
+
+const WIDE = matchMedia("(min-width: 861px)");
+
+/**
+ * The filters of a list. On a narrow screen they are closed until the user opens them.
+ * @param {...(Child | Child[])} children
+ */
+export function filters(...children) {
+  const before = document.querySelector("details.filters");
+  const open = WIDE.matches || (before instanceof HTMLDetailsElement && before.open);
+  return make("aside", { "aria-label": "Filters" }, make("details", { class: "filters", open }, make("summary", {}, "Filters"), ...children));
+}

@@ -2,7 +2,7 @@
 // Images of Compute Galleries, and managed images.
 import { get } from "./api.js";
 import { commandBar, commandLine } from "./command.js";
-import { make, state } from "./dom.js";
+import { filters, make, state } from "./dom.js";
 import { date, number, pill } from "./format.js";
 import { places, strip } from "./locations.js";
 import { around } from "./paging.js";
@@ -38,7 +38,7 @@ export async function show(place, query, signal) {
   const { before, after } = around("galleries", query, answer);
   const search = make("input", { type: "search", value: query.get("search") ?? "", "aria-label": "Words of the image's name", placeholder: "name", onchange: (/** @type {Event} */ event) => go(address("galleries", changed(query, { search: /** @type {HTMLInputElement} */ (event.target).value.trim() || null }))) });
   const latest = make("fieldset", {}, make("legend", {}, "Versions"), make("label", { class: "facet" }, make("input", { type: "checkbox", checked: query.get("latest") === "true", onchange: (/** @type {Event} */ event) => go(address("galleries", changed(query, { latest: /** @type {HTMLInputElement} */ (event.target).checked ? "true" : null }))) }), make("span", {}, "only the latest")));
-  const aside = make("aside", { "aria-label": "Filters" }, make("fieldset", {}, make("legend", {}, "Name"), search), choice("Kind", "kind", KINDS, chosen, query), latest, choice("Status", "status", STATUSES, values(query, "status"), query));
+  const aside = filters(make("fieldset", {}, make("legend", {}, "Name"), search), choice("Kind", "kind", KINDS, chosen, query), latest, choice("Status", "status", STATUSES, values(query, "status"), query));
   const found = rows.length > 0 ? table("Gallery images", [{ title: "Definition" }, { title: "Version" }, { title: "Locations", class: "wide" }, { title: "Published", class: "wide" }, { title: "Status" }], rows)
     : state("No gallery image matches", "Remove a filter; or crawl galleries with ", make("code", {}, "azimg crawl --source gallery"), ".");
   place.replaceChildren(make("h1", {}, "Galleries"), commandBar(commandLine("azimg images list", listed)), make("div", { class: "columns" }, aside, make("section", { "aria-label": "Results" }, make("div", { class: "count", role: "status" }, make("b", {}, `${number(rows.length)}${answer.nextLink ? "+" : ""} images`)), found, pager(before, after))));

@@ -6,11 +6,12 @@ import { copyButton, draw, make, state } from "./dom.js";
 import { bytes, counted, date, day, number, pill, size } from "./format.js";
 import { places, placesPanel } from "./locations.js";
 import { address } from "./route.js";
-import { snippets } from "./snippets.js";
 import { table } from "./table.js";
 
 /** Versions in the time line and in the table. */
 const MOST_VERSIONS = 500;
+/** Versions in the table; older ones are behind a summary. */
+const VISIBLE = 12;
 /** Members that have a place of their own on the page. */
 const SHOWN = new Set(["kind", "id", "status", "isLatest", "stale", "locations", "observedAt", "observedRun", "publisher", "offer", "sku", "version", "features", "tags", "layers", "annotations", "labels", "referrers", "findings", "manifests", "platforms", "replication", "replicas"]);
 
@@ -59,7 +60,7 @@ function timeLine(versions, image) {
   const isSpread = last > first;
   const x = (/** @type {number} */ at) => 12 + (isSpread ? ((times[at] ?? first) - first) / (last - first) : versions.length < 2 ? 0.5 : at / (versions.length - 1)) * (width - 24);
   const dots = versions.map((one, at) => {
-    const kind = one.isLatest ? "latest" : one.status === "active" ? "" : "gone";
+    const kind = one.isLatest ? "latest" : one.status === "active" || one.status === "scheduled" ? "" : "gone";
     return draw("circle", { class: `v-dot ${kind}`, cx: x(at).toFixed(1), cy: 30, r: one.id === image.id ? 7 : 4 }, draw("title", {}, `${one.version}, ${one.status}, ${day(since(one))}`));
   });
   const ends = isSpread ? [draw("text", { class: "label", x: 8, y: 58 }, day(new Date(first).toISOString())), draw("text", { class: "label", x: width - 8, y: 58, "text-anchor": "end" }, day(new Date(last).toISOString()))] : [draw("text", { class: "label", x: 8, y: 58 }, "in order; all were first seen by the same run")];
@@ -74,9 +75,14 @@ function versionsPanel(versions, image, isAll) {
     const name = make("a", { href, class: "mono", "aria-current": one.id === image.id && "true" }, one.version, one.isLatest && make("span", { class: "tag" }, "latest"), one.stale && make("span", { class: "tag" }, "stale"));
     return { cells: [name, pill(one.status, one.scheduledDeprecationAt ?? one.endOfLifeAt), number(one.locations.length), date(since(one))], href, text: one.id };
   });
+  const columns = [{ title: "Version" }, { title: "Status" }, { title: "Locations", class: "number" }, { title: "Since", class: "day-cell" }];
+  const rest = rows.slice(VISIBLE);
   const title = isAll ? counted(versions.length, "version") : `the first ${number(versions.length)} versions`;
-  return make("div", { class: "panel" }, make("h2", {}, "Versions ", make("small", {}, title)), timeLine(versions, image), table("Versions", [{ title: "Version" }, { title: "Status" }, { title: "Locations", class: "number" }, { title: "Since" }], rows));
+  return make("div", { class: "panel" }, make("h2", {}, "Versions ", make("small", {}, title)), timeLine(versions, image), table("Versions", columns, rows.slice(0, VISIBLE)), rest.length > 0 && make("details", {}, make("summary", {}, `${counted(rest.length, "older version")}`), table("Older versions", columns, rest)));
 }
+
+/** The generation as people write it, such as `Gen2`. @param {any} image */
+const generation = (image) => image.hyperVGeneration && `Gen${image.hyperVGeneration.replace(/^V/, "")}`;
 
 /** @param {any} image */
 const isMarketplace = (image) => image.kind === "marketplace";
@@ -116,7 +122,7 @@ export async function show(place, query, signal) {
     return;
   }
   const all = siblings(image);
-  const [groups, versions, forms] = await Promise.all([places(), all ? get("images", { ...all, top: MOST_VERSIONS }, signal) : { value: [] }, snippets(image, signal)]);
+  const [groups, versions] = await Promise.all([places(), all ? get("images", { ...all, top: MOST_VERSIONS }, signal) : { value: [] }]);
   if (signal.aborted) return;
   const [name, of] = names(image);
   const isUrn = isMarketplace(image);
@@ -126,14 +132,14 @@ export async function show(place, query, signal) {
   const ends = image.scheduledDeprecationAt ?? image.endOfLifeAt;
   const compare = latest && latest.id !== image.id ? make("a", { href: address("compare", { id: [image.id, latest.id] }) }, "compare with the latest") : null;
   const head = [
-    make("h1", { tabindex: -1 }, name, [image.architecture, image.hyperVGeneration, image.planName && "plan", image.stale && "stale"].filter(Boolean).map((tag) => make("span", { class: "tag" }, tag))),
+    make("h1", { tabindex: -1 }, name, [image.architecture, generation(image), image.planName && "plan", image.stale && "stale"].filter(Boolean).map((tag) => make("span", { class: "tag" }, tag))),
     make("p", { class: "sub" }, of, " · ", image.version && [make("code", {}, image.version), " "], image.isLatest && "latest · ", pill(image.status, ends), " ", copyButton(() => image.id, isUrn ? "Copy URN" : "Copy id"), " ", compare),
     commandBar(`azimg images show ${quoted(image.id)}`),
   ];
-  const title = isUrn ? [`Where `, make("small", {}, `${inAny.length} locations have a version, ${own.length} have this one`)] : ["Where ", make("small", {}, counted(own.length, "location"))];
+  const title = isUrn ? [`Where `, make("small", {}, `${counted(inAny.length, "location")} with any version, ${number(own.length)} with this one`)] : ["Where ", make("small", {}, counted(own.length, "location"))];
   const where = own.length > 0 || inAny.length > 0 ? make("div", { class: "panel" }, make("h2", {}, title), placesPanel(groups, inAny.length > 0 ? inAny : own, own)) : null;
   const changes = make("p", {}, make("a", { href: address("changes", { search: isUrn ? `${image.publisher} ${image.offer} ${image.sku}` : name }) }, "Changes of this image"));
-  const left = make("div", {}, forms, image.kind === "container-manifest" ? manifestPanels(image) : where);
+  const left = make("div", {}, image.kind === "container-manifest" ? manifestPanels(image) : where);
   const right = make("div", {}, versions.value.length > 0 && versionsPanel(versions.value, image, !versions.nextLink), facts(image), pairs("Features", image.features), image.kind !== "container-manifest" && pairs("Tags", image.tags), changes);
   place.replaceChildren(...head, make("div", { class: "two" }, left, right));
   document.title = `${name} – ${of} – azimg`;

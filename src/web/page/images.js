@@ -2,7 +2,7 @@
 // SKUs of the marketplace that match a search and filters, with facets.
 import { get } from "./api.js";
 import { commandBar, commandLine } from "./command.js";
-import { make, state } from "./dom.js";
+import { filters, make, state } from "./dom.js";
 import { counted, number, pill } from "./format.js";
 import { places, strip } from "./locations.js";
 import { around } from "./paging.js";
@@ -94,7 +94,7 @@ export async function show(place, query, signal) {
   asked.set("count", "true");
   const [answer, groups] = await Promise.all([get("skus", asked, signal), places()]);
   if (signal.aborted) return;
-  const aside = make("aside", { "aria-label": "Filters" }, FACETS.map(([name, title, several]) => facet(name, title, several, answer.facets[name] ?? [], query)));
+  const aside = filters(FACETS.map(([name, title, several]) => facet(name, title, several, answer.facets[name] ?? [], query)));
   const rows = answer.value.map((/** @type {any} */ sku) => row(sku, groups));
   const { before, after } = around("images", query, answer);
   const found = rows.length > 0
@@ -105,13 +105,13 @@ export async function show(place, query, signal) {
   const line = commandBar(commandLine("azimg skus", query));
   // The search box stays in place while its results change, so that it keeps focus and caret.
   const kept = place.querySelector(".searching");
-  const opened = [...place.querySelectorAll("details")].map((details) => details.open);
+  const opened = [...place.querySelectorAll("fieldset details")].map((details) => details.open);
   if (kept && current().page === "images") {
     while (place.lastChild !== kept) place.lastChild?.remove();
     place.append(line, columns);
     const field = kept.querySelector("input");
     if (field && document.activeElement !== field) field.value = query.get("search") ?? "";
-    for (const [at, details] of [...place.querySelectorAll("details")].entries()) details.open = opened[at] ?? false;
+    for (const [at, details] of [...place.querySelectorAll("fieldset details")].entries()) details.open = opened[at] ?? false;
   } else {
     place.replaceChildren(make("h1", { class: "hidden" }, "Images"), searchBox(query.get("search") ?? ""), line, columns);
   }

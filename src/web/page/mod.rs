@@ -48,15 +48,14 @@ const FILES: &[(&str, &[u8])] = files![
     "run.js",
     "runs.js",
     "search.js",
-    "snippets.js",
     "table.js",
     "tokens.css",
     "treemap.js",
     "usage.js",
 ];
 
-/// Length of the folder's name, in hexadecimal digits.
-const DIGITS: usize = 16;
+/// Bytes of the hash in the folder's name.
+const BYTES: usize = 8;
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src \
      'none'",
@@ -72,8 +71,8 @@ static FOLDER: LazyLock<String> = LazyLock::new(|| {
         hash.update(format!("\n{name} {}\n", bytes.len()));
         hash.update(bytes);
     }
-    let digits: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    digits[..DIGITS].to_owned()
+    let bytes = hash.finalize();
+    bytes.iter().take(BYTES).fold(String::new(), |digits, byte| format!("{digits}{byte:02x}"))
 });
 
 /// Where a copy of `index.html` is served from, as relative URLs.
@@ -210,7 +209,8 @@ mod tests {
 
     #[test]
     fn modules_import_modules_of_the_folder_only() {
-        for (name, bytes) in FILES.iter().filter(|(name, _)| name.ends_with(".js")) {
+        for (name, bytes) in FILES.iter().filter(|(name, _)| media_type(name).starts_with("text/j"))
+        {
             let text = std::str::from_utf8(bytes).unwrap();
             let after = text.split("from \"").skip(1).chain(text.split("import(\"").skip(1));
             for specifier in after.map(|rest| rest.split('"').next().unwrap()) {

@@ -2,7 +2,7 @@
 // Machines and scale sets, with the findings of the images that they run; the worst first.
 import { get } from "./api.js";
 import { commandBar, commandLine } from "./command.js";
-import { make, state } from "./dom.js";
+import { filters, make, state } from "./dom.js";
 import { date, number } from "./format.js";
 import { around } from "./paging.js";
 import { address, changed, go, values } from "./route.js";
@@ -10,7 +10,7 @@ import { pager, table } from "./table.js";
 
 const ROWS = 100;
 /** Findings, the worst first, with their tone. @type {Record<string, string>} */
-const FINDINGS = { gone: "bad", "end-of-life": "bad", deprecated: "bad", ends: "warn", "not-latest": "warn", unknown: "", ok: "good" };
+const FINDINGS = { gone: "bad", deprecated: "bad", "end-of-life": "bad", "not-latest": "warn", scheduled: "warn", unknown: "", ahead: "good", current: "good" };
 
 /** @param {any} one */
 function row(one) {
@@ -35,5 +35,5 @@ export async function show(place, query, signal) {
   const rows = answer.value.map(row);
   const { before, after } = around("usage", query, answer);
   const found = rows.length > 0 ? table("Machines", [{ title: "Machine" }, { title: "Finding" }, { title: "Image" }, { title: "Ends" }, { title: "Move to", class: "wide" }], rows) : state("No machine matches", "No machine or scale set was found with these filters.");
-  place.replaceChildren(...head, make("div", { class: "columns" }, make("aside", { "aria-label": "Filters" }, filter), make("section", { "aria-label": "Machines" }, make("div", { class: "count" }, make("b", {}, `${number(rows.length)}${answer.nextLink ? "+" : ""} machines`)), found, pager(before, after))));
+  place.replaceChildren(...head, make("div", { class: "columns" }, filters(filter), make("section", { "aria-label": "Machines" }, make("div", { class: "count" }, make("b", {}, `${number(rows.length)}${answer.nextLink ? "+" : ""} machines`)), found, pager(before, after))));
 }

@@ -108,8 +108,10 @@ pub(super) fn shows(command: &str, at: &Named) -> Option<Vec<Vec<String>>> {
         "registry purge" => &[&[registry, "--repository", "app", "--untagged", "--anonymous"]],
         "runs show" | "runs publish" => &[&[&run]],
         // Ours alone, or bytes: what they say on stderr goes through the sink of all.
-        "crawl" | "serve" | "host" | "sim" | "package" | "schema" | "completions" | "man"
-        | "gallery wait" | "registry push" | "registry pull" | "registry attach" => return None,
+        "crawl" | "serve" | "host" | "page" | "sim" | "package" | "schema" | "completions"
+        | "man" | "gallery wait" | "registry push" | "registry pull" | "registry attach" => {
+            return None;
+        }
         other => {
             panic!("'{other}' is new: say how it shows what strangers named, or that it does not")
         }

@@ -10,6 +10,7 @@ pub mod attacker;
 pub mod azurite;
 pub mod bent;
 pub mod blocks;
+pub mod browser;
 pub mod callers;
 pub mod case;
 pub mod catalog_model;

@@ -33,7 +33,7 @@ pub enum Need {
 const CLIENTS: &[&str] = &["openapi-typescript@7.13.0", "typescript@5.9.3"];
 
 /// The driver of the browser.
-const DRIVER: &[&str] = &["playwright-core@1.65.1"];
+const DRIVER: &[&str] = &["playwright-core@1.65.1", "axe-core@4.14.1"];
 
 /// How to run the tests that were skipped.
 pub const HOW: &str = "  AZIMG_PEERS=1 cargo test                 runs them against the real parts, which it fetches into .cache first
