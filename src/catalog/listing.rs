@@ -153,10 +153,10 @@ impl Listing {
         for at in 0..self.tables.len() {
             let mut next = None;
             while let Some(part) = part(&mut self.tables[at], &mut next)? {
-                let read = std::mem::replace(&mut self.catalog.others, OnceCell::from(part));
+                let read = std::mem::replace(&mut *self.catalog.others, OnceCell::from(part));
                 let page = self.catalog.list(filter, IN_OTHERS, usize::MAX, self.now);
                 let given = self.give(&page, visit);
-                self.catalog.others = read;
+                *self.catalog.others = read;
                 if given?.is_break() {
                     return Ok(ControlFlow::Break(()));
                 }

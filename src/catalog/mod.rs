@@ -76,7 +76,7 @@ pub struct Catalog {
     /// The current snapshot, when an older one is served instead of it.
     pub passed_over: Option<PassedOver>,
     /// The gallery and registry tables, read when a lookup first needs them.
-    others: OnceCell<RowTable>,
+    others: Box<OnceCell<RowTable>>,
     /// How each location was listed, read when a lookup first needs it.
     listed: OnceCell<ListedPlaces>,
     /// The storage of repositories, computed when a lookup first needs it.
@@ -193,7 +193,7 @@ impl Catalog {
             manifest,
             index,
             passed_over: None,
-            others: OnceCell::new(),
+            others: Box::default(),
             listed: OnceCell::new(),
             storage: OnceLock::new(),
             ends: [const { OnceLock::new() }; 2],

@@ -90,10 +90,8 @@ type Fits = Vec<u8>;
 
 /// How well a name fits: its best word. Every word must be in the name or in one of those above it,
 /// and at least one in the name. Zero if it does not fit.
-fn fit<'a>(own: &Fits, above: impl IntoIterator<Item = &'a Fits> + Clone) -> u8 {
-    let found = |word: usize| {
-        own[word] > 0 || above.clone().into_iter().any(|fits: &'a Fits| fits[word] > 0)
-    };
+fn fit(own: &Fits, above: &[&Fits]) -> u8 {
+    let found = |word: usize| own[word] > 0 || above.iter().any(|fits| fits[word] > 0);
     if (0..own.len()).all(found) { own.iter().copied().max().unwrap_or_default() } else { 0 }
 }
 
@@ -135,10 +133,10 @@ pub fn suggestions(
     let table = catalog.others.get();
     let mut known = catalog.locations();
     known.extend(table.into_iter().flat_map(RowTable::locations).map(str::to_owned));
-    if known.iter().any(|name| fit(&fit_of(name), []) > 0) {
+    if known.iter().any(|name| fit(&fit_of(name), &[]) > 0) {
         for row in locations(catalog, &filter, now) {
             let images = row.marketplace + row.gallery + row.registry;
-            let best = fit(&fit_of(&row.location), []);
+            let best = fit(&fit_of(&row.location), &[]);
             found.push((best, named(SuggestionKind::Location, &row.location, images)));
         }
     }
@@ -189,12 +187,12 @@ fn in_index(index: &Index, words: &[Word], top: usize) -> Vec<(u8, Suggestion)> 
     };
     for p in 0..index.groups(Level::Publisher) {
         let publisher = of(Level::Publisher, p);
-        add(fit(publisher, []), Level::Publisher, [p, 0, 0]);
+        add(fit(publisher, &[]), Level::Publisher, [p, 0, 0]);
         for o in index.members(Level::Publisher, p) {
             let offer = of(Level::Offer, o);
-            add(fit(offer, [publisher]), Level::Offer, [p, o, 0]);
+            add(fit(offer, &[publisher]), Level::Offer, [p, o, 0]);
             for s in index.members(Level::Offer, o) {
-                add(fit(of(Level::Sku, s), [publisher, offer]), Level::Sku, [p, o, s]);
+                add(fit(of(Level::Sku, s), &[publisher, offer]), Level::Sku, [p, o, s]);
             }
         }
     }
@@ -225,7 +223,7 @@ fn aliases(index: &Index, words: &[Word]) -> Vec<(u8, Suggestion)> {
         let name = folded(alias.name);
         let fits: Fits = words.iter().map(|word| word.fit(name.as_bytes())).collect();
         let skus = index.skus(alias.sku);
-        if fit(&fits, []) == 0 || skus.is_empty() {
+        if fit(&fits, &[]) == 0 || skus.is_empty() {
             continue;
         }
         let images = skus.iter().map(|path| rows_below(index, Level::Sku, path[2])).sum();
@@ -234,7 +232,7 @@ fn aliases(index: &Index, words: &[Word]) -> Vec<(u8, Suggestion)> {
             offer: Some(alias.sku[1].to_owned()),
             ..named(SuggestionKind::Alias, alias.name, images)
         };
-        found.push((fit(&fits, []), one));
+        found.push((fit(&fits, &[]), one));
     }
     found
 }
@@ -271,7 +269,7 @@ fn in_table(table: &RowTable, words: &[Word]) -> Vec<(u8, Suggestion)> {
         words.iter().map(|word| word.fit(name.as_bytes())).collect()
     };
     let suggestion = |((kind, above, own), images): (Named<'_>, u32)| {
-        let best = fit(&fits(own), [&fits(above)]);
+        let best = fit(&fits(own), &[&fits(above)]);
         let above = Some(above.to_owned());
         let one = named(kind, own, images);
         let one = match kind {

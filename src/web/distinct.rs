@@ -27,12 +27,12 @@ pub(super) async fn offers(web: State<Arc<Lookups>>, request: Request) -> Respon
 
 pub(super) async fn skus(web: State<Arc<Lookups>>, request: Request) -> Response {
     answer(web, request, (SKUS, Reads::Index), |catalog, query, now, from| {
-        let found = SkuGroups::find(catalog, &query.filter, query.facets, now);
-        let mut found = found.in_order(query.order);
+        let found = SkuGroups::find(catalog, &query.filter, query.skus.facets, now);
+        let mut found = found.in_order(query.skus.order);
         let rows = found.rows(from, query.top + 1);
         let mut answer = Answer::of(rows.into_iter(), 0, query.top);
-        answer.total = query.count.then(|| found.total());
-        answer.images = query.count.then(|| found.images());
+        answer.total = query.skus.count.then(|| found.total());
+        answer.images = query.skus.count.then(|| found.images());
         answer.facets = found.facets();
         Ok(answer)
     })
@@ -50,7 +50,7 @@ pub(super) async fn locations(web: State<Arc<Lookups>>, request: Request) -> Res
 pub(super) async fn suggestions(web: State<Arc<Lookups>>, request: Request) -> Response {
     answer(web, request, (SUGGESTIONS, Reads::Tables), |catalog, query, now, _| {
         let search = query.filter.search.as_deref().unwrap_or_default();
-        let top = if query.is_top_given { query.top } else { SUGGESTED };
+        let top = query.given_top.unwrap_or(SUGGESTED);
         Ok(Answer::of(suggested(catalog, search, top, now).into_iter(), 0, top))
     })
     .await

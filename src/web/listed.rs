@@ -69,7 +69,6 @@ pub(super) enum Reads {
 pub(super) type Make<T> = fn(&Catalog, &Query, OffsetDateTime, usize) -> Result<Answer<T>>;
 
 /// Answers a lookup of a list of `parameters` with a page that `make` produces.
-
 pub(super) async fn answer<T: Serialize + 'static>(
     State(lookups): State<Arc<Lookups>>,
     request: Request,
@@ -95,7 +94,7 @@ async fn page<T: Serialize + 'static>(
     let query = Query::parse(&uri, parameters)?;
     let token = query.skip.as_ref().map(|text| Token::read(text, &uri)).transpose()?;
     let is_of_locations = reads == Reads::Places;
-    let with_row_tables = reads != Reads::Index || query.facets;
+    let with_row_tables = reads != Reads::Index || query.skus.facets;
     let snapshot = match token {
         Some(token) => web.served.of(token.run).await?,
         None if with_row_tables => web.served.with_others().await?,
@@ -112,7 +111,7 @@ async fn page<T: Serialize + 'static>(
     let view = snapshot.at(token.and_then(Token::begun).unwrap_or_else(OffsetDateTime::now_utc));
     let origin = origin(headers);
     let path_and_query = format!("{origin}{}", path_and_query(&uri));
-    let made = move |catalog: &Catalog, moment| {
+    let written = move |catalog: &Catalog, moment| {
         catalog.check_places(&query.filter, false)?;
         let from = token.map_or(0, |token| token.at as usize);
         let mut answer = make(catalog, &query, moment, from)?;
@@ -130,6 +129,6 @@ async fn page<T: Serialize + 'static>(
         answer.unknown = (unknown > 0).then_some(unknown);
         serde_json::to_vec(&answer).map_err(|e| Error::bug(e.to_string()))
     };
-    let body = view.answer_on_blocking_thread(&path_and_query, made).await?;
+    let body = view.answer_on_blocking_thread(&path_and_query, written).await?;
     Ok(reply::cached(&view.validators(), headers, body))
 }

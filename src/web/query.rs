@@ -9,6 +9,17 @@ use axum::extract::rejection::PathRejection;
 use axum::http::Uri;
 use time::OffsetDateTime;
 
+/// What is asked of a list of SKUs besides its filter.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct SkuQuery {
+    /// Whether to return the number of SKUs and of images.
+    pub(super) count: bool,
+    /// Whether to return facets.
+    pub(super) facets: bool,
+    /// The order of the SKUs.
+    pub(super) order: SkuOrder,
+}
+
 /// The parsed values of a query.
 #[derive(Debug, Default)]
 pub(super) struct Query {
@@ -19,14 +30,11 @@ pub(super) struct Query {
     pub(super) changes: Vec<String>,
     pub(super) findings: Vec<String>,
     pub(super) top: usize,
-    /// Whether `top` is not the default.
-    pub(super) is_top_given: bool,
+    /// `top`, unless it is the default.
+    pub(super) given_top: Option<usize>,
     pub(super) skip: Option<String>,
     pub(super) live: bool,
-    /// Whether to return counts and facets, and in which order SKUs are listed.
-    pub(super) count: bool,
-    pub(super) facets: bool,
-    pub(super) order: SkuOrder,
+    pub(super) skus: SkuQuery,
     pub(super) not_deprecated_before: Option<OffsetDateTime>,
     /// The image's life must end before this time.
     pub(super) ends_before: Option<OffsetDateTime>,
@@ -108,11 +116,11 @@ impl Query {
                     "latest" => &mut filter.latest,
                     "exact" => &mut filter.exact,
                     "live" => &mut self.live,
-                    "count" => &mut self.count,
-                    _ => &mut self.facets,
+                    "count" => &mut self.skus.count,
+                    _ => &mut self.skus.facets,
                 } = known;
             }
-            "sort" => self.order = SkuOrder::find(&value)?,
+            "sort" => self.skus.order = SkuOrder::find(&value)?,
             "id" => self.id = Some(value),
             "urn" => self.urn = Some(value),
             "run" => self.run = Some(value),
@@ -121,7 +129,7 @@ impl Query {
             "top" => {
                 self.top = count(&value)
                     .ok_or_else(|| bad("the value must be a number from 1 to 1000"))?;
-                self.is_top_given = true;
+                self.given_top = Some(self.top);
             }
             "endsBefore" => {
                 let date = catalog::date(&value)

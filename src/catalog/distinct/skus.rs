@@ -163,7 +163,7 @@ impl<'a> SkuGroups<'a> {
                 self.groups.sort_by_key(|group| (Reverse(group.images), path(group)));
             }
             SkuOrder::Locations => {
-                self.groups.sort_by_key(|group| (Reverse(count(&group.locations)), path(group)))
+                self.groups.sort_by_key(|group| (Reverse(count(&group.locations)), path(group)));
             }
             SkuOrder::Ends => {
                 let (index, now) = (self.index, self.now);
