@@ -18,7 +18,13 @@ pub(super) fn declaration(function: &Function, sign_in: SignIn) -> Result<String
     let unread = |e| Error::bug(format!("{}/function.json", function.name)).with_source(e);
     let mut declared: Value = serde_json::from_str(function.json).map_err(unread)?;
     let bindings = declared["bindings"].as_array_mut().into_iter().flatten();
-    for trigger in bindings.filter(|binding| binding["type"] == "httpTrigger") {
+    let keyed =
+        |binding: &Value| binding["type"] == "httpTrigger" && binding["authLevel"] != "anonymous";
+    let mut triggers = bindings.filter(|binding| keyed(binding)).peekable();
+    if triggers.peek().is_none() {
+        return Ok(function.json.to_owned());
+    }
+    for trigger in triggers {
         trigger["authLevel"] = "anonymous".into();
     }
     let mut text = serde_json::to_string_pretty(&declared).map_err(unread)?;

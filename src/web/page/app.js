@@ -1,7 +1,7 @@
 // @ts-check
 // The frame of the page: sections, the age of the catalog, keys, and the page that the address names.
 import { ApiError, get } from "./api.js";
-import { byId, make, state, toast } from "./dom.js";
+import { byId, make, pageState, toast } from "./dom.js";
 import { ago, span } from "./format.js";
 import { forgetPlaces } from "./locations.js";
 import { current } from "./route.js";
@@ -36,9 +36,9 @@ let shown = "";
 /** @param {unknown} error */
 function failed(error) {
   if (!(error instanceof ApiError)) throw error;
-  if (error.status === 503) return state("There is no catalog yet", error.message, " Run ", make("code", {}, "azimg crawl"), ", or ", make("code", {}, "azimg crawl --demo"), " to look around.");
+  if (error.status === 503) return pageState("There is no catalog yet", error.message, " Run ", make("code", {}, "azimg crawl"), ", or ", make("code", {}, "azimg crawl --demo"), " to look around.");
   const again = make("button", { type: "button", onclick: () => void navigate() }, "Try again");
-  return state(error.status === 0 ? "No answer" : "This cannot be shown", error.message, " ", again);
+  return pageState(error.status === 0 ? "No answer" : "This cannot be shown", error.message, " ", again);
 }
 
 async function navigate() {
@@ -53,7 +53,7 @@ async function navigate() {
     if (is) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
   if (!known) {
-    place.replaceChildren(state("There is no such page", make("a", { href: "#/images" }, "Go to the images")));
+    place.replaceChildren(pageState("There is no such page", make("a", { href: "#/images" }, "Go to the images")));
     return;
   }
   const isNew = shown !== page;

@@ -2,7 +2,7 @@
 // Two to eight images side by side. What differs is marked.
 import { get } from "./api.js";
 import { commandBar, quoted } from "./command.js";
-import { make, state } from "./dom.js";
+import { make, pageState } from "./dom.js";
 import { date, pill } from "./format.js";
 import { address } from "./route.js";
 
@@ -22,7 +22,7 @@ function cell(member, image) {
 export async function show(place, query, signal) {
   const ids = [...new Set(query.getAll("id"))].slice(0, MOST);
   if (ids.length < 2) {
-    place.replaceChildren(state("Choose two to eight images", "Open an image, and follow ", make("code", {}, "compare with the latest"), "; or add ids to this address: ", make("code", {}, "#/compare?id=…&id=…")));
+    place.replaceChildren(pageState("Choose two to eight images", "Open an image, and follow ", make("code", {}, "compare with the latest"), "; or add ids to this address: ", make("code", {}, "#/compare?id=…&id=…")));
     return;
   }
   const found = await Promise.all(ids.map((id) => get("images", { id }, signal)));

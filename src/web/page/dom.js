@@ -118,9 +118,14 @@ export function copyButton(text, label = "Copy", what) {
  * @param {string} title
  * @param {...Child} text
  */
-export function state(title, ...text) {
-  return make("div", { class: "state" }, make("h2", {}, title), make("p", {}, ...text));
-}
+export const state = (title, ...text) => make("div", { class: "state" }, make("h2", {}, title), make("p", {}, ...text));
+
+/**
+ * The same in place of a whole page.
+ * @param {string} title
+ * @param {...Child} text
+ */
+export const pageState = (title, ...text) => make("div", { class: "state" }, make("h1", {}, title), make("p", {}, ...text));
 
 const WIDE = matchMedia("(min-width: 861px)");
 

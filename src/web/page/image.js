@@ -2,7 +2,7 @@
 // One image: a marketplace version, a gallery image or a manifest.
 import { get } from "./api.js";
 import { commandBar, quoted } from "./command.js";
-import { copyButton, draw, make, state } from "./dom.js";
+import { copyButton, draw, make, pageState } from "./dom.js";
 import { bytes, counted, date, day, number, pill, size } from "./format.js";
 import { places, placesPanel } from "./locations.js";
 import { address } from "./route.js";
@@ -118,7 +118,7 @@ export async function show(place, query, signal) {
   const found = await get("images", { id }, signal);
   const image = found.value[0];
   if (!image) {
-    place.replaceChildren(state("This image is not in the catalog", make("span", { class: "mono" }, id), " was not found in the current snapshot. ", make("a", { href: address("changes", { search: id.split(":").slice(0, 3).join(" ") }) }, "Look for it in the changes"), "."));
+    place.replaceChildren(pageState("This image is not in the catalog", make("span", { class: "mono" }, id), " was not found in the current snapshot. ", make("a", { href: address("changes", { search: id.split(":").slice(0, 3).join(" ") }) }, "Look for it in the changes"), "."));
     return;
   }
   const all = siblings(image);
