@@ -199,8 +199,12 @@ impl Place {
         }
         let port = free_port().to_string();
         // Another process of this machine may have the usual one.
-        let line = match line.find("azimg host") {
-            Some(_) => line.replace("azimg host", &format!("exec azimg host --port {port}")),
+        let with_port = |command: &str| {
+            let line = line.replace(" --port 8080", "");
+            line.replace(command, &format!("exec {command} --port {port}"))
+        };
+        let line = match ["azimg host", "azimg page"].iter().find(|known| line.contains(**known)) {
+            Some(known) => with_port(known),
             None => line
                 .replace("--port 8080", &format!("--port {port}"))
                 .replace("azimg ", "exec azimg "),

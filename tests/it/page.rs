@@ -67,8 +67,11 @@ fn files_are_served_with_the_headers_of_a_page() {
         assert_eq!(header(&index, "x-content-type-options"), "nosniff");
         assert_eq!(header(&index, "referrer-policy"), "no-referrer");
         let tag = header(&index, "etag").to_owned();
-        let again = client.get(&url).header("if-none-match", &tag).send().unwrap();
-        assert_eq!((again.status().as_u16(), header(&again, "etag")), (304, tag.as_str()));
+        for known in [tag.as_str(), tag.trim_start_matches("W/"), "*", &format!("\"other\", {tag}")]
+        {
+            let again = client.get(&url).header("if-none-match", known).send().unwrap();
+            assert_eq!((again.status().as_u16(), header(&again, "etag")), (304, tag.as_str()));
+        }
         let head = client.head(&url).send().unwrap();
         assert_eq!((head.status().as_u16(), header(&head, "etag")), (200, tag.as_str()));
         let text = index.text().unwrap();
@@ -92,7 +95,8 @@ fn files_are_served_with_the_headers_of_a_page() {
     let bare = Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let moved = bare.get(format!("{root}api/ui")).send().unwrap();
     assert_eq!((moved.status().as_u16(), header(&moved, "location")), (307, "ui/"));
-    for file in ["api/ui/app.js", "api/ui/0000000000000000/app.js", "api/ui/../../etc/passwd"] {
+    for file in ["api/ui/app.js", "api/ui/0000000000000000/app.js", "api/ui/..%2f..%2fetc%2fpasswd"]
+    {
         let answer = client.get(format!("{root}{file}")).send().unwrap();
         assert_eq!(answer.status().as_u16(), 404, "{file}");
     }

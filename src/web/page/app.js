@@ -35,7 +35,12 @@ let shown = "";
 
 /** @param {unknown} error */
 function failed(error) {
-  if (!(error instanceof ApiError)) throw error;
+  if (!(error instanceof ApiError)) {
+    console.error(error);
+    // The files of an older page are gone once a newer azimg is served.
+    const reload = make("button", { type: "button", onclick: () => location.reload() }, "Load the page again");
+    return pageState("This page could not be loaded", "A newer azimg may be running since it was opened. ", reload);
+  }
   if (error.status === 503) return pageState("There is no catalog yet", error.message, " Run ", make("code", {}, "azimg crawl"), ", or ", make("code", {}, "azimg crawl --demo"), " to look around.");
   const again = make("button", { type: "button", onclick: () => void navigate() }, "Try again");
   return pageState(error.status === 0 ? "No answer" : "This cannot be shown", error.message, " ", again);

@@ -125,7 +125,9 @@ fn response(body: impl Into<Body>, name: &str, cache: &'static str) -> Response<
 fn index_response(links: Links, given: &HeaderMap) -> Response<Body> {
     let tag = format!("W/\"{}\"", *FOLDER);
     let tags = given.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let has_it = tags.flat_map(|tags| tags.split(',')).any(|one| one.trim() == tag);
+    let mut tags = tags.flat_map(|tags| tags.split(',')).map(str::trim);
+    // Weak comparison, RFC 9110 §13.1.2.
+    let has_it = tags.any(|one| one == "*" || one == tag || Some(one) == tag.strip_prefix("W/"));
     let body = if has_it { Body::empty() } else { Body::from(index(links)) };
     let mut response = response(body, "index.html", "no-cache");
     if has_it {

@@ -21,7 +21,7 @@ pub fn package(folder: &Path) -> PathBuf {
         packaged["files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
     assert!(files.contains(&"host.json") && files.contains(&"crawl/function.json"), "{files:?}");
     // The executable, its bill of materials, `host.json`, and the functions.
-    assert_eq!(files.len(), 3 + 8);
+    assert_eq!(files.len(), 3 + azimg::testing::functions::FUNCTIONS.len());
     out.join("app")
 }
 
