@@ -110,7 +110,7 @@ fn every_subscription_and_every_principal_is_asked() {
         counts.map(|(_, count)| count.as_u64().unwrap()).collect::<Vec<_>>()
     };
     for who in ["one", "two"] {
-        assert!(of(who).len() == 2 && of(who).iter().all(|count| *count > 100), "{askers:?}");
+        assert!(of(who).len() == 2 && of(who).iter().all(|count| *count > 20), "{askers:?}");
     }
 }
 
