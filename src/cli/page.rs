@@ -21,8 +21,7 @@ needs no Azure account, except for Usage, which queries Azure and asks for the k
 
 Examples:
   azimg page                                opens the browser; Ctrl-C ends it
-  azimg page --port 8080 --no-open
-  azimg page --store ./other-data"
+  azimg page --port 8080 --no-open"
 )]
 pub(super) struct PageArgs {
     /// Port of the page on 127.0.0.1

@@ -123,7 +123,7 @@ fn the_host_finds_nothing_to_refuse() {
         assert!(name.len() <= 128 && name != "host", "{name}");
         check_function(&name, &read_json(&entry.path().join("function.json")), &mut routes);
     }
-    assert_eq!(routes.len(), 2, "start and web");
+    assert_eq!(routes.len(), 3, "start, page and web");
 }
 
 fn check_host(host: &Value, app: &Path) {
