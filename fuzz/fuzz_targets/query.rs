@@ -6,12 +6,12 @@ use azimg::testing::catalog::LatestQuestion;
 use azimg::testing::image::Urn;
 use azimg::testing::pipeline::retain::RetentionPolicy;
 use azimg::testing::web::check_query;
-use azimg::testing::web::token::{Behind, Token};
+use azimg::testing::web::token::{LiveToken, Token};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     let _ = Token::read(text, &Uri::from_static("/api/images"));
-    let _ = Behind::read(text, &Uri::from_static("/api/images"));
+    let _ = LiveToken::read(text, &Uri::from_static("/api/images"));
     let _ = text.parse::<Urn>();
     let _ = text.parse::<RetentionPolicy>();
     let _ = LatestQuestion::parse(text, &[text.to_owned()], None);
