@@ -15,6 +15,7 @@ mod host;
 mod image;
 mod pipeline;
 mod purge;
+mod reference;
 mod registry;
 mod scratch;
 #[cfg(feature = "sim")]

@@ -171,6 +171,13 @@ pub mod purge {
         plan,
     };
 }
+/// Of `crate::reference`.
+pub mod reference {
+    /// Of `crate::reference::snippets`.
+    pub mod snippets {
+        pub use crate::reference::snippets::{FORMS, Snippets, snippets};
+    }
+}
 /// Of `crate::registry`.
 pub mod registry {
     pub use crate::registry::{

@@ -1,4 +1,4 @@
-//! `azimg crawl --demo`: a simulated Azure of one region in this process.
+//! `azimg crawl --demo`: a simulated Azure in this process.
 //!
 //! It listens on no socket, so its URLs are the same in every process and a demo can be resumed.
 
@@ -7,7 +7,7 @@ use crate::client::{Wire, WireRequest, WireResponse};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, Access, Folder};
-use crate::sim::{Conditions, Scale, Sim, SimCredential, generate};
+use crate::sim::{Conditions, Sim, SimCredential, demo_world};
 use crate::sink::say;
 use async_trait::async_trait;
 use axum::body::Body;
@@ -16,6 +16,7 @@ use reqwest::header::{AUTHORIZATION, HeaderValue};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use time::OffsetDateTime;
 
 /// The largest response body, in bytes: about 100 times the list of a region's publishers.
 const LARGEST_ANSWER: usize = 64 << 20;
@@ -104,9 +105,23 @@ pub(super) async fn demo(config: Config, quiet: bool) -> Result<Config> {
         mark(&path)?;
     }
     if !quiet {
-        say!("Starting a simulated Azure with one region's catalog …");
+        say!("Starting a simulated Azure with eight locations and a small organisation …");
     }
-    let world = blocking("generating a catalog", || Ok(generate(Scale::Region, 1))).await?;
+    simulated(config).await
+}
+
+/// Directs `config` to the simulated Azure if its store contains the catalog of a demo. Returns
+/// whether it does.
+pub(super) async fn of_store(config: Config) -> Result<(Config, bool)> {
+    if config.store_folder().is_some_and(|path| path.join(MARK).exists()) {
+        return Ok((simulated(config).await?, true));
+    }
+    Ok((config, false))
+}
+
+async fn simulated(config: Config) -> Result<Config> {
+    let today = OffsetDateTime::now_utc().date();
+    let world = blocking("generating a catalog", move || Ok(demo_world(today))).await?;
     let sim = Sim::new(world, Conditions::default());
     let at = AT.parse().map_err(|e| Error::bug("the demo's address").with_source(e))?;
     let config = config.with_resource_manager(at, Arc::new(SimCredential));

@@ -5,7 +5,7 @@ use super::columns;
 use super::empty::{nothing_fits, say_unknown};
 use super::fail;
 use super::filter::{FilterArgs, date};
-use super::output::Output;
+use super::output::{self, Output};
 use super::shape::ShapeArgs;
 use crate::catalog::usage::{self, Finding, Usage};
 use crate::catalog::{
@@ -15,6 +15,7 @@ use crate::config::{Config, Flags};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::marketplace;
 use crate::image::names::IMAGE_KINDS;
+use crate::reference::snippets::{FORMS, snippets};
 use crate::sink::say;
 use clap::builder::TypedValueParser;
 use serde_json::{Value, json};
@@ -32,13 +33,20 @@ pub(super) enum ImagesCommand {
     List(Box<ListArgs>),
     /// Show all properties of one image
     #[command(after_help = "Examples:
-  azimg images show Canonical:ubuntu-24_04-lts:server:24.8.20260901
-  azimg images show Ubuntu2404 --query locations")]
+  azimg images show Canonical:ubuntu-24_04-lts:server:24.04.202610200
+  azimg images show Ubuntu2404 --query locations
+  azimg images show Ubuntu2404 --as terraform
+  azimg images show prod_gallery/ubuntu-base/versions/latest --as bicep")]
     Show {
         /// publisher:offer:sku:version (or latest as the version), an alias such as Ubuntu2404 for
         /// its newest version, or the id of a gallery or registry image
         #[arg(value_name = "URN|ID")]
         urn: String,
+        /// Print the code that deploys the image instead: az, powershell, bicep, arm, terraform,
+        /// packer, ansible, pulumi or cluster-api; docker, kubernetes or dockerfile for a container
+        /// image; oras for another artifact
+        #[arg(long, value_name = "FORM", value_parser = OneOf(FORMS), hide_possible_values = true, conflicts_with_all = ["query", "output", "fields"])]
+        r#as: Option<String>,
     },
     /// Find the newest version of a SKU or definition that can be deployed in all given locations
     #[command(after_help = "Examples:
@@ -132,22 +140,42 @@ const USAGE_COLUMNS: &[&str] = &[
 ];
 
 pub(super) async fn run(command: ImagesCommand, flags: Flags, output: &Output) -> Result<ExitCode> {
+    if let ImagesCommand::List(args) = &command
+        && args.live
+    {
+        return Box::pin(live_list(&with_azure(flags).await?, args, output)).await;
+    }
     let config = Config::load(flags.clone())?;
     match command {
         ImagesCommand::List(args) => Box::pin(list(&config, *args, output)).await,
-        ImagesCommand::Show { urn } => show(&config, &urn, output).await,
+        ImagesCommand::Show { urn, r#as } => show(&config, &urn, r#as.as_deref(), output).await,
         ImagesCommand::Latest(args) => latest(&config, &args, output).await,
         ImagesCommand::Usage(args) => Box::pin(usage_of(flags, args, output)).await,
         ImagesCommand::Aliases { az } => aliases(&config, az, output).await,
     }
 }
 
-async fn list(config: &Config, args: ListArgs, output: &Output) -> Result<ExitCode> {
+/// The configuration; over the catalog of a demo, Azure is the simulated one that was crawled.
+async fn with_azure(flags: Flags) -> Result<Config> {
+    let config = Config::load(flags)?;
+    #[cfg(feature = "sim")]
+    let (config, _) = super::demo::of_store(config).await?;
+    Ok(config)
+}
+
+/// The filter of a list's options.
+fn filter_of(args: &ListArgs) -> Result<Filter> {
     let kinds: Vec<&str> = args.kind.iter().map(String::as_str).collect();
-    let filter = Filter { latest: args.latest, ..args.filter.of_kinds(&kinds)? };
-    if !args.live {
-        return Box::pin(print_listed(config, &filter, &args.shape, output)).await;
-    }
+    Ok(Filter { latest: args.latest, ..args.filter.clone().of_kinds(&kinds)? })
+}
+
+async fn list(config: &Config, args: ListArgs, output: &Output) -> Result<ExitCode> {
+    let filter = filter_of(&args)?;
+    Box::pin(print_listed(config, &filter, &args.shape, output)).await
+}
+
+async fn live_list(config: &Config, args: &ListArgs, output: &Output) -> Result<ExitCode> {
+    let filter = filter_of(args)?;
     let now = OffsetDateTime::now_utc();
     let (app, _) = config.app()?;
     let rows = live::images(&app.sources, config.request(), &filter, now).await?;
@@ -207,7 +235,7 @@ pub(super) async fn listed(config: &Config, filter: &Filter) -> Result<Vec<Value
 async fn usage_of(flags: Flags, args: UsageArgs, output: &Output) -> Result<ExitCode> {
     let before = args.ends_before.as_deref().map(date).transpose()?;
     let places: Vec<String> = args.location.iter().map(|name| short_name(name)).collect();
-    let config = Config::load(Flags { subscriptions: args.subscription, ..flags })?;
+    let config = with_azure(Flags { subscriptions: args.subscription, ..flags }).await?;
     let store = config.store()?;
     let catalog = Catalog::open_with_others(store.as_ref()).await?;
     let (app, _) = config.app()?;
@@ -241,7 +269,12 @@ async fn usage_of(flags: Flags, args: UsageArgs, output: &Output) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-async fn show(config: &Config, text: &str, output: &Output) -> Result<ExitCode> {
+async fn show(
+    config: &Config,
+    text: &str,
+    form: Option<&str>,
+    output: &Output,
+) -> Result<ExitCode> {
     let (store, now) = (config.store()?, OffsetDateTime::now_utc());
     let (catalog, found) = if is_of_others(text) {
         let catalog = Catalog::open_with_others(store.as_ref()).await?;
@@ -252,7 +285,18 @@ async fn show(config: &Config, text: &str, output: &Output) -> Result<ExitCode> 
         let found = catalog.show(text, now)?;
         (catalog, found)
     };
-    output.one(catalog.values(&found, now)?.remove(0))?;
+    let row = catalog.values(&found, now)?.remove(0);
+    let Some(form) = form else {
+        output.one(row)?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let found = snippets(&row)?.only(form, row["id"].as_str().unwrap_or(text))?;
+    for snippet in &found.value {
+        output::text(&snippet.text)?;
+    }
+    for note in found.notes.iter().filter(|_| !output.quiet) {
+        say!("{note}");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -55,6 +55,18 @@ struct Generator {
     epoch: OffsetDateTime,
 }
 
+/// Generated publishers, in `locations` locations; the same `seed` and `epoch` give the same ones.
+pub(super) fn generated_publishers(
+    count: usize,
+    locations: usize,
+    epoch: OffsetDateTime,
+    seed: u64,
+) -> Vec<Publisher> {
+    let mut all = Vec::new();
+    Generator::new(locations, epoch, seed).add(count, &mut all);
+    all
+}
+
 /// A generated catalog; the same `seed` gives the same one.
 pub fn generate(scale: Scale, seed: u64) -> World {
     let (publishers, locations) = match scale {
@@ -63,26 +75,12 @@ pub fn generate(scale: Scale, seed: u64) -> World {
         Scale::World => (2_640, PHYSICAL.len()),
     };
     let locations: Vec<String> = PHYSICAL.iter().take(locations).map(|n| short_name(n)).collect();
-    let mut generator = Generator {
-        random: StdRng::seed_from_u64(seed),
-        everywhere: LocationSet::MAX >> (64 - locations.len()),
-        offers: Zipf::new(1.85, 700),
-        skus: Zipf::new(2.05, 180),
-        versions: Zipf::new(2.25, 200),
-        // A fixed time, so that a catalog depends on its seed alone.
-        epoch: OffsetDateTime::from_unix_timestamp(1_793_491_200)
-            .unwrap_or(OffsetDateTime::UNIX_EPOCH),
-    };
+    // A fixed time, so that a catalog depends on its seed alone.
+    let epoch =
+        OffsetDateTime::from_unix_timestamp(1_793_491_200).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let mut generator = Generator::new(locations.len(), epoch, seed);
     let mut all = generator.known();
-    let mut names: HashSet<String> =
-        all.iter().map(|publisher| publisher.name.to_ascii_lowercase()).collect();
-    while all.len() < publishers {
-        let name = generator.publisher_name();
-        if names.insert(name.to_ascii_lowercase()) {
-            let publisher = generator.publisher(name);
-            all.push(publisher);
-        }
-    }
+    generator.add(publishers, &mut all);
     // The list of publishers has had no order since 2023.
     for i in (1..all.len()).rev() {
         all.swap(i, generator.random.random_range(0..=i));
@@ -197,6 +195,29 @@ const KNOWN: &[(&str, bool, Offers)] = &[
 ];
 
 impl Generator {
+    fn new(locations: usize, epoch: OffsetDateTime, seed: u64) -> Self {
+        Self {
+            random: StdRng::seed_from_u64(seed),
+            everywhere: LocationSet::MAX >> (64 - locations),
+            offers: Zipf::new(1.85, 700),
+            skus: Zipf::new(2.05, 180),
+            versions: Zipf::new(2.25, 200),
+            epoch,
+        }
+    }
+
+    /// Adds random publishers until there are `count`.
+    fn add(&mut self, count: usize, all: &mut Vec<Publisher>) {
+        let mut names: HashSet<String> =
+            all.iter().map(|publisher| publisher.name.to_ascii_lowercase()).collect();
+        while all.len() < count {
+            let name = self.publisher_name();
+            if names.insert(name.to_ascii_lowercase()) {
+                all.push(self.publisher(name));
+            }
+        }
+    }
+
     /// A random element.
     fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
         of[self.random.random_range(0..of.len())]

@@ -3,6 +3,7 @@
 
 mod acr;
 mod arm;
+mod demo;
 mod faults;
 mod foreign;
 mod gallery;
@@ -27,6 +28,7 @@ pub mod tls;
 mod versions;
 mod world;
 
+pub use demo::demo_world;
 pub use faults::FaultsSpec;
 pub use generate::{Scale, generate};
 pub use identity::SimCredential;

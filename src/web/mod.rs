@@ -14,6 +14,7 @@ mod query;
 mod reply;
 mod runs;
 mod snapshot_cache;
+mod snippets;
 pub mod token;
 mod usage;
 

@@ -9,6 +9,7 @@ use crate::image::names::{
     YES_OR_NO,
 };
 use crate::pipeline::changes::Change;
+use crate::reference::snippets::FORMS;
 use axum::http::Uri;
 
 /// The type of a parameter's value.
@@ -323,6 +324,13 @@ pub(super) const SUGGESTIONS: &[Parameter] = &[
     ),
     parameter("top", Value::Count, "The number of suggestions, from 1 to 1000 (default 10)"),
 ];
+
+/// Parameters of `images/{id}/snippets`.
+pub(super) const SNIPPETS: &[Parameter] = &[parameter(
+    "as",
+    Value::OneOf(FORMS),
+    "Only this form; 404 if the image cannot be written so (default: all forms)",
+)];
 
 /// Parameters of `registries/storage`.
 pub(super) const STORAGE: &[Parameter] = &[REGISTRY, TOP, SKIP];

@@ -27,6 +27,8 @@ pub(super) struct Query {
     pub(super) id: Option<String>,
     pub(super) urn: Option<String>,
     pub(super) run: Option<String>,
+    /// The form of a snippet.
+    pub(super) form: Option<String>,
     pub(super) changes: Vec<String>,
     pub(super) findings: Vec<String>,
     pub(super) top: usize,
@@ -124,6 +126,7 @@ impl Query {
             "id" => self.id = Some(value),
             "urn" => self.urn = Some(value),
             "run" => self.run = Some(value),
+            "as" => self.form = Some(value),
             "change" => self.changes.push(value),
             "skipToken" => self.skip = Some(value),
             "top" => {
@@ -131,20 +134,16 @@ impl Query {
                     .ok_or_else(|| bad("the value must be a number from 1 to 1000"))?;
                 self.given_top = Some(self.top);
             }
-            "endsBefore" => {
+            "endsBefore" | "firstSeenAfter" | "notDeprecatedBefore" => {
                 let date = catalog::date(&value)
                     .ok_or_else(|| bad("the value must be a date, such as 2027-01-01"))?;
-                (self.ends_before, filter.ends_before) = (Some(date), Some(date));
-            }
-            "firstSeenAfter" => {
-                let date = catalog::date(&value)
-                    .ok_or_else(|| bad("the value must be a date, such as 2027-01-01"))?;
-                filter.first_seen_after = Some(date);
-            }
-            "notDeprecatedBefore" => {
-                let date = catalog::date(&value)
-                    .ok_or_else(|| bad("the value must be a date, such as 2027-01-01"))?;
-                self.not_deprecated_before = Some(date);
+                match name {
+                    "endsBefore" => {
+                        (self.ends_before, filter.ends_before) = (Some(date), Some(date));
+                    }
+                    "firstSeenAfter" => filter.first_seen_after = Some(date),
+                    _ => self.not_deprecated_before = Some(date),
+                }
             }
             _ => return Err(bad("not supported")),
         }

@@ -157,7 +157,7 @@ impl Place {
             ("example.azurecr.io", &server),
             ("production.azurecr.io", &servers[1]),
             ("sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", &digest),
-            ("24.8.20260901", ids.next().unwrap()),
+            ("24.04.202610200", ids.next().unwrap()),
             // The small catalog has fewer locations.
             ("westeurope", "westus2"),
             ("--subscription ID", "--subscription 55555555-5555-4555-8555-555555555555"),

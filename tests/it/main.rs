@@ -108,6 +108,7 @@ mod sim_uploads;
 mod simulation;
 mod sinks;
 mod snapshots;
+mod snippets;
 mod specification;
 mod stores;
 mod strict;
@@ -221,6 +222,7 @@ fn main() -> ExitCode {
         sim_uploads::TESTS,
         simulation::TESTS,
         sinks::TESTS,
+        snippets::TESTS,
         snapshots::TESTS,
         specification::TESTS,
         stores::TESTS,

@@ -1,8 +1,8 @@
 //! The operations of the HTTP API: path, parameters, response and errors.
 
 use crate::web::parameters::{
-    CHANGES, DISTINCT, LATEST, LIST, LOCATIONS, Parameter, RUNS, SKUS, STORAGE, SUGGESTIONS, USAGE,
-    Value,
+    CHANGES, DISTINCT, LATEST, LIST, LOCATIONS, Parameter, RUNS, SKUS, SNIPPETS, STORAGE,
+    SUGGESTIONS, USAGE, Value,
 };
 use utoipa::openapi::path::HttpMethod;
 
@@ -124,6 +124,12 @@ fn lookups() -> Vec<Route> {
             summary: "One image",
             in_path: Some(("urn", IMAGE, Value::Image)),
             ..lookup("/api/images/{urn}", "getImage", "Image")
+        },
+        Route {
+            summary: "One image in the languages that deploy it, with notes on its use",
+            in_path: Some(("urn", IMAGE, Value::Image)),
+            query: SNIPPETS,
+            ..lookup("/api/images/{urn}/snippets", "getSnippets", "Snippets")
         },
         Route {
             summary: "The changes between a snapshot and the previous one",

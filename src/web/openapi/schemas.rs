@@ -10,6 +10,7 @@ use crate::image::registry::{self, RegistryImage};
 use crate::pipeline::changes::ChangeRow;
 use crate::pipeline::coverage_groups::CoverageGroups;
 use crate::pipeline::report::RunReport;
+use crate::reference::snippets::Snippets;
 use crate::web::runs::{HealthReport, RunList};
 use crate::work::{Request, RunId};
 use schemars::generate::SchemaSettings;
@@ -195,6 +196,7 @@ pub(super) fn schemas() -> Json {
         add::<SuggestionList>,
         add::<StorageList>,
         add::<CoverageGroups>,
+        add::<Snippets>,
     ] {
         add(&mut generator);
     }

@@ -6,6 +6,7 @@ import { copyButton, draw, make, pageState } from "./dom.js";
 import { bytes, counted, date, day, number, pill, size } from "./format.js";
 import { places, placesPanel } from "./locations.js";
 import { address } from "./route.js";
+import { snippets } from "./snippets.js";
 import { table } from "./table.js";
 
 /** Versions in the time line and in the table. */
@@ -122,7 +123,7 @@ export async function show(place, query, signal) {
     return;
   }
   const all = siblings(image);
-  const [groups, versions] = await Promise.all([places(), all ? get("images", { ...all, top: MOST_VERSIONS }, signal) : { value: [] }]);
+  const [groups, code, versions] = await Promise.all([places(), snippets(image, signal), all ? get("images", { ...all, top: MOST_VERSIONS }, signal) : { value: [] }]);
   if (signal.aborted) return;
   const [name, of] = names(image);
   const isUrn = isMarketplace(image);
@@ -139,7 +140,7 @@ export async function show(place, query, signal) {
   const title = isUrn ? [`Where `, make("small", {}, `${counted(inAny.length, "location")} with any version, ${number(own.length)} with this one`)] : ["Where ", make("small", {}, counted(own.length, "location"))];
   const where = own.length > 0 || inAny.length > 0 ? make("div", { class: "panel" }, make("h2", {}, title), placesPanel(groups, inAny.length > 0 ? inAny : own, own)) : null;
   const changes = make("p", {}, make("a", { href: address("changes", { search: isUrn ? `${image.publisher} ${image.offer} ${image.sku}` : name }) }, "Changes of this image"));
-  const left = make("div", {}, image.kind === "container-manifest" ? manifestPanels(image) : where);
+  const left = make("div", {}, image.kind === "container-manifest" ? manifestPanels(image) : where, code);
   const right = make("div", {}, versions.value.length > 0 && versionsPanel(versions.value, image, !versions.nextLink), facts(image), pairs("Features", image.features), image.kind !== "container-manifest" && pairs("Tags", image.tags), changes);
   place.replaceChildren(...head, make("div", { class: "two" }, left, right));
   document.title = `${name} – ${of} – azimg`;

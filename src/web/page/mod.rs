@@ -48,6 +48,7 @@ const FILES: &[(&str, &[u8])] = files![
     "run.js",
     "runs.js",
     "search.js",
+    "snippets.js",
     "table.js",
     "tokens.css",
     "treemap.js",

@@ -16,6 +16,9 @@ const BROWSER: [&str; 1] = ["chromium"];
 /// change of one list does not download the other again.
 const CONTAINERS: [&str; 4] = ["podman", "buildah", "umoci", "skopeo"];
 
+/// A builder of images of machines, with the plugin for Azure.
+const PACKER: [&str; 1] = ["packer"];
+
 /// Downloads and unpacks the packages. Returns the folder that takes the place of `/`.
 pub fn install() -> Result<PathBuf, String> {
     unpacked("debian", &PACKAGES)
@@ -29,6 +32,11 @@ pub fn containers() -> Result<PathBuf, String> {
 /// The same for the browser.
 pub fn browser() -> Result<PathBuf, String> {
     unpacked("chromium", &BROWSER)
+}
+
+/// The same for Packer.
+pub fn packer() -> Result<PathBuf, String> {
+    unpacked("packer", &PACKER)
 }
 
 fn unpacked(name: &str, packages: &[&str]) -> Result<PathBuf, String> {

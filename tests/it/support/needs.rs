@@ -23,6 +23,7 @@ pub enum Need {
     Schemathesis,
     Clients,
     Checkov,
+    Languages,
     Faketime,
     Terminal,
     Operations,
@@ -31,6 +32,9 @@ pub enum Need {
 
 /// The generator of TypeScript clients, and the compiler.
 const CLIENTS: &[&str] = &["openapi-typescript@7.13.0", "typescript@5.9.3"];
+
+/// The parser of HCL that Terraform uses, compiled for Node.js, and the compiler of TypeScript.
+const LANGUAGES: &[&str] = &["@cdktf/hcl2json@0.21.0", "typescript@5.9.3"];
 
 /// The driver of the browser.
 const DRIVER: &[&str] = &["playwright-core@1.65.1", "axe-core@4.14.1"];
@@ -41,7 +45,7 @@ pub const HOW: &str = "  AZIMG_PEERS=1 cargo test                 runs them agai
   AZIMG_RECORDINGS=DIR cargo test          replays recorded traffic";
 
 impl Need {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Azurite,
         Self::Registry,
         Self::Containers,
@@ -52,6 +56,7 @@ impl Need {
         Self::Schemathesis,
         Self::Clients,
         Self::Checkov,
+        Self::Languages,
         Self::Faketime,
         Self::Terminal,
         Self::Operations,
@@ -71,6 +76,7 @@ impl Need {
             Self::Schemathesis => "schemathesis",
             Self::Clients => "clients",
             Self::Checkov => "checkov",
+            Self::Languages => "languages",
             Self::Faketime => "faketime",
             Self::Terminal => "terminal",
             Self::Operations => "operations",
@@ -94,6 +100,9 @@ impl Need {
             Self::Schemathesis => "a fuzzer of HTTP APIs",
             Self::Clients => "what generates clients of HTTP APIs, for Python and TypeScript",
             Self::Checkov => "what reads Bicep and PowerShell, and checks Bicep",
+            Self::Languages => {
+                "what reads the languages of deployments: Packer, Ansible, HCL, YAML and TypeScript"
+            }
             Self::Faketime => "clocks that are wrong",
             Self::Terminal => "a terminal (tmux), and what Python reads CSV with",
             Self::Operations => "the commands of docs/operations.md, with a build of their own",
@@ -120,6 +129,9 @@ impl Need {
             Self::Schemathesis => python::schemathesis(),
             Self::Clients => python::clients().and_then(|_| npm("clients", CLIENTS)),
             Self::Checkov => python::infrastructure(),
+            Self::Languages => debian::packer()
+                .and_then(|_| npm("languages", LANGUAGES))
+                .and_then(|_| python::languages()),
             Self::Operations => programs(&["bash", "curl", "jq", "npm", "tar"]),
             Self::Recordings => {
                 let folder = PathBuf::from(recordings().unwrap_or_default());

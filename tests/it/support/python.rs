@@ -51,6 +51,16 @@ const INFRASTRUCTURE: &[&str] = &[
     "tree-sitter-powershell==0.26.4",
 ];
 
+/// Ansible, and readers of YAML, Bicep and `PowerShell`.
+const LANGUAGES: &[&str] = &[
+    "ansible-core==2.19.14",
+    "pyyaml==6.0.4",
+    "pycep-parser==0.7.1",
+    "tree-sitter==0.26.1",
+    "tree-sitter-bicep==1.1.0",
+    "tree-sitter-powershell==0.26.4",
+];
+
 /// Spark, which is large and needs a Java runtime.
 const SPARK: &[&str] = &["pyspark==4.3.0", "setuptools"];
 
@@ -77,6 +87,11 @@ pub fn registry() -> Folder {
 /// The folder of the executables that store files in registries.
 pub fn oras() -> Folder {
     environment("python-oras", ORAS)
+}
+
+/// The folder of the executables that read the languages of deployments.
+pub fn languages() -> Folder {
+    environment("python-languages", LANGUAGES)
 }
 
 /// The folder of the executables that read and check Bicep.
