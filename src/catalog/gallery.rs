@@ -78,14 +78,11 @@ impl RowTable {
     ) -> Result<Vec<GalleryImage>> {
         let Some(first) = self.find(id) else { return Ok(Vec::new()) };
         let mut rows = vec![read(first)?];
-        for at in first + 1.. {
-            if at as usize >= self.len() {
-                break;
-            }
-            let row = read(at)?;
-            let head = row.id.get(..id.len());
-            if row.kind != Kind::GalleryVersion || !head.is_some_and(|h| h.eq_ignore_ascii_case(id))
-            {
+        let after = self.entries().iter().enumerate().skip(first as usize + 1);
+        // What follows may be a row of another table, which cannot be read as an image.
+        for (at, _) in after.take_while(|(_, row)| row.kind() == Kind::GalleryVersion.as_str()) {
+            let row = read(u32::try_from(at).unwrap_or(u32::MAX))?;
+            if !row.id.get(..id.len()).is_some_and(|head| head.eq_ignore_ascii_case(id)) {
                 break;
             }
             rows.push(row);

@@ -118,7 +118,9 @@ async fn ask(
                     with AZIMG_SUBSCRIPTIONS, or use 'azimg images usage'";
         Error::transient(text)
     };
-    let rows = tokio::time::timeout(WITHIN, lookup).await.map_err(late)??;
+    let mut rows = tokio::time::timeout(WITHIN, lookup).await.map_err(late)??;
+    // The worst first; those of one finding stay in the order of their ids.
+    rows.sort_by_key(|row| row.finding);
     let name = RunId(Ulid::generate());
     let run = snapshot.catalog.manifest.run;
     let list = Arc::new(UsageList { name, at: Instant::now(), run, rows });

@@ -80,6 +80,7 @@ mod package;
 mod package_contents;
 mod page;
 mod page_lookups;
+mod page_sources;
 mod peers;
 mod proxies;
 mod pull_listings;
@@ -195,6 +196,7 @@ fn main() -> ExitCode {
         package_contents::TESTS,
         page::TESTS,
         page_lookups::TESTS,
+        page_sources::TESTS,
         peers::TESTS,
         proxies::TESTS,
         pull_listings::TESTS,

@@ -309,7 +309,10 @@ fn an_invocation_past_the_time_limit_is_killed_and_the_run_closes() {
     let app = package(folder.path());
     let mut settings = faulty.azure.variables();
     settings.insert("AZIMG_ARM_ENDPOINT".into(), faulty.address.clone());
-    settings.insert("AzureFunctionsJobHost__functionTimeout".into(), "00:00:06".into());
+    // One location, so that one item is killed four times; and long enough for all others, however
+    // slow the machine is: each kill costs what is under way a delivery, too.
+    settings.insert("AZIMG_LOCATIONS".into(), "eastus".into());
+    settings.insert("AzureFunctionsJobHost__functionTimeout".into(), "00:00:15".into());
     let host = TestHost::new(&app, &azurite.connection(), settings);
     Runtime::new().unwrap().block_on(async {
         host.start().await;

@@ -12,6 +12,7 @@ use std::path::Path;
 tests![
     machines_are_joined_with_their_images,
     lookups_over_http_have_galleries_too,
+    galleries_may_be_followed_by_registries,
     machines_that_follow_the_latest_are_current_if_one_exists,
     no_older_or_differently_booting_image_is_recommended,
     images_outside_the_crawl_are_unknown,
@@ -42,6 +43,30 @@ fn usage_in(case: &Case, folder: &Path, options: &[&str]) -> BTreeMap<String, Va
 /// Finding, end, and what to move to.
 fn reported(row: &Value) -> [Option<&str>; 3] {
     ["finding", "endsAt", "moveTo"].map(|column| row[column].as_str())
+}
+
+/// The last definition of the gallery table, when rows of the registry table follow it.
+fn galleries_may_be_followed_by_registries() {
+    let size = OrganisationSize {
+        managed: 0,
+        shared: 0,
+        communities: 0,
+        machines: 90,
+        ..OrganisationSize::FEW
+    };
+    let world = generate(Scale::Small, 5).with_generated_organisation(size, 5);
+    assert!(!world.registries.is_empty());
+    let last = world.organisation.galleries.values().next_back().unwrap();
+    let name = last.definitions.values().next_back().unwrap().name.clone();
+    let last = format!("{}/{name}", last.name);
+    let azure = Azure::start(world);
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().to_str().unwrap();
+    json(&mut azure.azimg(&["crawl", "--details", "none", "--store", store, "-o", "json"]));
+    let rows = json(&mut azure.azimg(&["images", "usage", "--all", "--store", store, "-o", "json"]));
+    let used = |row: &Value| row["image"].as_str().is_some_and(|image| image.ends_with(&name));
+    assert!(rows.as_array().unwrap().iter().any(used), "no machine uses {last}: {rows}");
+    json(&mut azure.azimg(&["images", "latest", &last, "--store", store, "-o", "json"]));
 }
 
 fn machines_that_follow_the_latest_are_current_if_one_exists() {

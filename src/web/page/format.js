@@ -25,19 +25,19 @@ export const day = (time) => DATE.format(new Date(time));
  */
 export const date = (time) => (time ? make("time", { datetime: time, title: time }, day(time)) : "–");
 
-/** @param {number} bytes */
-export function bytes(bytes) {
+/** @param {number} count */
+export function bytes(count) {
   let unit = 0;
-  let size = bytes;
+  let size = count;
   while (size >= 1024 && unit < UNITS.length - 1) { size /= 1024; unit += 1; }
   return `${unit === 0 || size >= 100 ? Math.round(size) : size.toFixed(1)} ${UNITS[unit]}`;
 }
 
 /**
  * A size, with the number of bytes as its title.
- * @param {number | null | undefined} size
+ * @param {number | null | undefined} count
  */
-export const size = (size) => (size === null || size === undefined ? "–" : make("span", { title: `${number(size)} bytes` }, bytes(size)));
+export const size = (count) => (count === null || count === undefined ? "–" : make("span", { title: `${number(count)} bytes` }, bytes(count)));
 
 /**
  * A duration in its largest unit, such as `3 h`.

@@ -105,7 +105,7 @@ function names(image) {
 /** @param {any} image */
 function manifestPanels(image) {
   const parts = image.manifests.map((/** @type {string} */ digest) => make("li", {}, make("a", { class: "mono", href: address("image", { id: `${image.loginServer}/${image.repository}@${digest}` }) }, digest)));
-  const total = Object.values(image.layers ?? {}).reduce((/** @type {number} */ sum, size) => sum + (typeof size === "number" ? size : 0), 0);
+  const total = Object.values(image.layers ?? {}).reduce((/** @type {number} */ sum, layer) => sum + (typeof layer === "number" ? layer : 0), 0);
   return [
     pairs("Findings", image.findings),
     make("div", { class: "panel" }, make("h2", {}, "Content"), make("dl", {}, make("dt", {}, "digest"), make("dd", { class: "mono" }, image.digest), make("dt", {}, "platforms"), make("dd", {}, image.platforms.join(", ") || "–"), make("dt", {}, "tags"), make("dd", {}, image.tags.join(", ") || "none"), total > 0 && [make("dt", {}, "layers"), make("dd", {}, `${Object.keys(image.layers).length}, ${bytes(total)}`)]), parts.length > 0 && [make("h2", {}, "Manifests"), make("ul", {}, parts)]),

@@ -86,6 +86,13 @@ function elsewhere(kinds, /** @type {URLSearchParams} */ query) {
   return links.length > 0 ? make("p", { class: "sub" }, "Also: ", links.flatMap((link, at) => (at > 0 ? [", ", link] : [link]))) : null;
 }
 
+/**
+ * The parts of facets that are open or closed.
+ * @param {HTMLElement} place
+ * @returns {HTMLDetailsElement[]}
+ */
+const detailsOf = (place) => [...place.querySelectorAll("fieldset details")].filter((one) => one instanceof HTMLDetailsElement);
+
 /** @type {import("./app.js").Page} */
 export async function show(place, query, signal) {
   const asked = new URLSearchParams(query);
@@ -105,13 +112,13 @@ export async function show(place, query, signal) {
   const line = commandBar(commandLine("azimg skus", query));
   // The search box stays in place while its results change, so that it keeps focus and caret.
   const kept = place.querySelector(".searching");
-  const opened = [...place.querySelectorAll("fieldset details")].map((details) => details.open);
+  const opened = detailsOf(place).map((details) => details.open);
   if (kept && current().page === "images") {
     while (place.lastChild !== kept) place.lastChild?.remove();
     place.append(line, columns);
     const field = kept.querySelector("input");
     if (field && document.activeElement !== field) field.value = query.get("search") ?? "";
-    for (const [at, details] of [...place.querySelectorAll("fieldset details")].entries()) details.open = opened[at] ?? false;
+    for (const [at, details] of detailsOf(place).entries()) details.open = opened[at] ?? false;
   } else {
     place.replaceChildren(make("h1", { class: "hidden" }, "Images"), searchBox(query.get("search") ?? ""), line, columns);
   }

@@ -39,5 +39,5 @@ export async function snippets(image, signal) {
     event.preventDefault();
   } }, tabs);
   choose(shown);
-  return make("div", { class: "panel" }, make("h2", {}, "Deploy it"), list, text, make("p", {}, copyButton(() => shown.text, "Copy", "Copy the code")), answer.notes.map((/** @type {string} */ note) => make("p", { class: "sub" }, note)));
+  return make("div", { class: "panel" }, make("h2", {}, "Deploy it ", copyButton(() => shown.text, "Copy", "Copy the code")), list, text, answer.notes.map((/** @type {string} */ note) => make("p", { class: "sub" }, note)));
 }

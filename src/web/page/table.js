@@ -62,6 +62,9 @@ export function onTableKey(event) {
   return true;
 }
 
+/** A link to a page, or a button that does nothing. */
+const step = (/** @type {string | null} */ to, /** @type {string} */ label) => (to === null ? make("button", { type: "button", disabled: true }, label) : make("a", { href: to, class: "button" }, label));
+
 /**
  * Buttons for the pages of a list. A list is read forward, so the pages before are kept by the
  * caller.
@@ -70,6 +73,5 @@ export function onTableKey(event) {
  */
 export function pager(before, after) {
   if (before === null && after === null) return null;
-  const link = (/** @type {string | null} */ to, /** @type {string} */ label) => (to === null ? make("button", { type: "button", disabled: true }, label) : make("a", { href: to, class: "button" }, label));
-  return make("nav", { class: "pager", "aria-label": "Pages" }, link(before, "← Previous"), link(after, "Next →"));
+  return make("nav", { class: "pager", "aria-label": "Pages" }, step(before, "← Previous"), step(after, "Next →"));
 }

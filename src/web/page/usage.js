@@ -12,14 +12,37 @@ const ROWS = 100;
 /** Findings, the worst first, with their tone. @type {Record<string, string>} */
 const FINDINGS = { gone: "bad", deprecated: "bad", "end-of-life": "bad", "not-latest": "warn", scheduled: "warn", unknown: "", ahead: "good", current: "good" };
 
+/**
+ * An image as people name it: the parts of its id that tell it from others.
+ * @param {string} id a URN, or the id of a resource
+ * @returns {[string, string]} its name, and where it is
+ */
+function names(id) {
+  if (!id.startsWith("/")) {
+    const [publisher, offer, ...rest] = id.split(":");
+    return [rest.join(":") || id, [publisher, offer].filter(Boolean).join(" · ")];
+  }
+  const parts = id.split("/");
+  const after = (/** @type {RegExp} */ name) => parts[parts.findIndex((part) => name.test(part)) + 1];
+  const gallery = after(/^(galleries|sharedgalleries|communitygalleries)$/i);
+  const version = /\/versions\//i.test(id) ? `/${after(/^versions$/i)}` : "";
+  return [`${after(/^images$/i)}${version}`, gallery || after(/^resourcegroups$/i) || ""];
+}
+
+/** A link to an image. @param {string} id @param {string | null} [version] the version in use */
+function link(id, version) {
+  const [name, of] = names(id);
+  const isUrn = !id.startsWith("/");
+  const target = version && version !== "latest" ? (isUrn ? `${id}:${version}` : `${id}/versions/${version}`) : id;
+  return make("a", { href: address("image", { id: target }), title: target }, make("span", { class: "name" }, name), version && make("span", { class: "tag mono" }, version), make("span", { class: "of" }, of));
+}
+
 /** @param {any} one */
 function row(one) {
-  const image = one.image ?? [one.publisher, one.offer, one.sku, one.version].filter(Boolean).join(":");
-  const href = one.image && one.imageKind ? address("image", { id: one.image }) : undefined;
-  const name = make("span", {}, make("span", { class: "name" }, one.name), make("span", { class: "of" }, `${one.machineKind} · ${one.location} · ${one.subscriptionId}`));
+  const href = one.image ? address("image", { id: one.image }) : undefined;
+  const name = make("span", { title: one.machine }, make("span", { class: "name" }, one.name), make("span", { class: "of" }, `${one.machineKind.replace("-", " ")} · ${one.location}`));
   const finding = make("span", { class: `pill ${FINDINGS[one.finding] ?? ""}`, title: one.reason }, one.finding);
-  const target = one.moveTo ? make("a", { class: "mono", href: address("image", { id: one.moveTo }) }, one.moveTo) : "–";
-  return { cells: [name, finding, href ? make("a", { class: "mono", href }, image) : make("span", { class: "mono" }, image || "–"), date(one.endsAt), target], href, text: one.machine };
+  return { cells: [name, finding, one.image ? link(one.image, one.version) : "–", date(one.endsAt), one.moveTo ? link(one.moveTo) : "–"], href, text: one.machine };
 }
 
 /** @type {import("./app.js").Page} */

@@ -33,8 +33,9 @@ pub enum Need {
 /// The generator of TypeScript clients, and the compiler.
 const CLIENTS: &[&str] = &["openapi-typescript@7.13.0", "typescript@5.9.3"];
 
-/// The parser of HCL that Terraform uses, compiled for Node.js, and the compiler of TypeScript.
-const LANGUAGES: &[&str] = &["@cdktf/hcl2json@0.21.0", "typescript@5.9.3"];
+/// The parser of HCL that Terraform uses, compiled for Node.js, the compiler of TypeScript, and a
+/// linter.
+const LANGUAGES: &[&str] = &["@cdktf/hcl2json@0.21.0", "typescript@5.9.3", "oxlint@1.94.0"];
 
 /// The driver of the browser.
 const DRIVER: &[&str] = &["playwright-core@1.65.1", "axe-core@4.14.1"];
