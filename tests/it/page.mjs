@@ -100,7 +100,34 @@ async function key() {
   return { asked, rows: await rows(page), isKept: kept.some(text => text.includes(task.key)) };
 }
 
-const steps = { visit, keyboard, facet, key };
+// A purge plan is reviewed in the browser. Every request is to the page's own host (see open).
+async function plan() {
+  const page = await open(1440, 'light', '#/plan');
+  const found = [];
+  for (const file of task.plans) {
+    await page.locator('input[type=file]').setInputFiles(file);
+    await page.waitForFunction(() => document.querySelector('main section')?.children.length > 0);
+    for (const part of await page.locator('main details > summary').all()) await part.click();
+    found.push(await page.locator('main section').innerText());
+  }
+  return found;
+}
+
+// The code that deploys an image: chosen with the keyboard, and kept for the next image.
+async function snippets() {
+  const page = await open(1440, 'light', task.image);
+  const first = await page.locator('#snippet').innerText();
+  await page.locator('[role=tab][aria-selected=true]').focus();
+  await page.keyboard.press('ArrowRight');
+  await page.keyboard.press('ArrowRight');
+  const chosen = await page.locator('[role=tab][aria-selected=true]').textContent();
+  const text = await page.locator('#snippet').innerText();
+  await page.reload();
+  await shown(page);
+  return { first, chosen, text, kept: await page.locator('[role=tab][aria-selected=true]').textContent() };
+}
+
+const steps = { visit, keyboard, facet, key, plan, snippets };
 const found = {};
 for (const step of task.steps) found[step] = await steps[step]();
 await browser.close();

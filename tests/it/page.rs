@@ -21,6 +21,7 @@ tests![
     page_answers_lookups_only,
     page_needs_a_catalog,
     every_page_is_accessible_and_fits_its_window needs [Browser] slow "axe inspects every page twice",
+    plans_are_reviewed_and_code_is_chosen_in_the_browser needs [Browser],
     pages_of_an_empty_catalog_say_what_to_do needs [Browser],
     hostile_names_run_no_script needs [Browser] slow "every name opens three pages of the browser",
 ];
@@ -190,6 +191,7 @@ fn every_page_is_accessible_and_fits_its_window() {
         "#/galleries".to_owned(),
         "#/registries".to_owned(),
         "#/registries?search=app".to_owned(),
+        "#/plan".to_owned(),
         "#/runs".to_owned(),
         "#/run?run=current".to_owned(),
         "#/nowhere".to_owned(),
@@ -215,6 +217,58 @@ fn every_page_is_accessible_and_fits_its_window() {
     assert_eq!(facet["hash"], "#/images?os=Linux");
     assert_eq!(found["key"]["isKept"], false);
     assert_ne!(found["key"]["rows"], 0, "{found:#}");
+}
+
+fn plans_are_reviewed_and_code_is_chosen_in_the_browser() {
+    let store = tempfile::tempdir().unwrap();
+    let azure = stage(616, store.path());
+    let host = Host::start(&azure, store.path());
+    let path = store.path().to_str().unwrap();
+    let listed = |kind: &str| {
+        let line = ["images", "list", "--top", "1", "-o", "json", "--store", path, "--kind", kind];
+        json(&mut azure.azimg(&line))[0].clone()
+    };
+    let server = listed("container-manifest")["loginServer"].as_str().unwrap().to_owned();
+    let file = store.path().join("purge.json");
+    let purge = ["registry", "purge", &server, "--repository", "*", "--keep", "1", "--plan"];
+    let line = [&purge[..], &[file.to_str().unwrap(), "--store", path]].concat();
+    let (code, _, stderr) = finish(&mut azure.azimg(&line));
+    assert_eq!(code, 0, "{stderr}");
+    let plan: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let mut hostile = plan.clone();
+    let name = "<img src=x onerror=alert(1)>";
+    hostile["loginServer"] = name.into();
+    hostile["notes"] = value!([name]);
+    hostile["repositories"][0]["repository"] = name.into();
+    hostile["expiresAt"] = "2020-01-01T00:00:00Z".into();
+    let (edited, other) = (store.path().join("edited.json"), store.path().join("other.json"));
+    std::fs::write(&edited, hostile.to_string()).unwrap();
+    std::fs::write(&other, "{\"plan\": 1}").unwrap();
+    let urn = listed("marketplace")["id"].as_str().unwrap().to_owned();
+    let found = walk(&value!({
+        "base": base(&host), "steps": ["plan", "snippets"], "plans": [file, edited, other],
+        "image": format!("#/image?id={urn}"),
+    }));
+    let text = |at: usize| found["plan"][at].as_str().unwrap();
+    let all = plan["repositories"].as_array().unwrap();
+    let busy = all.iter().filter(|one| !one["deletions"].as_array().unwrap().is_empty());
+    let busy: Vec<&Value> = busy.collect();
+    assert!(!busy.is_empty(), "{plan:#}");
+    for one in busy {
+        let first = &one["deletions"][0];
+        let words = [&one["repository"], &first["reason"]].map(|word| word.as_str().unwrap());
+        let digest = &first["digest"].as_str().unwrap()[..19];
+        for word in words.into_iter().chain([digest]) {
+            assert!(text(0).contains(word), "{word} is not in {}", text(0));
+        }
+    }
+    assert!(text(0).contains("can be applied until"), "{}", text(0));
+    assert!(text(1).contains("expired") && text(1).contains(name), "{}", text(1));
+    assert!(text(2).contains("This is not a plan"), "{}", text(2));
+    let code = &found["snippets"];
+    assert!(code["first"].as_str().unwrap().starts_with("az vm create"), "{code:#}");
+    assert_eq!([&code["chosen"], &code["kept"]], ["Bicep", "Bicep"]);
+    assert!(code["text"].as_str().unwrap().contains("Microsoft.Compute/virtualMachines"));
 }
 
 fn pages_of_an_empty_catalog_say_what_to_do() {

@@ -63,7 +63,8 @@ fn galleries_may_be_followed_by_registries() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().to_str().unwrap();
     json(&mut azure.azimg(&["crawl", "--details", "none", "--store", store, "-o", "json"]));
-    let rows = json(&mut azure.azimg(&["images", "usage", "--all", "--store", store, "-o", "json"]));
+    let rows =
+        json(&mut azure.azimg(&["images", "usage", "--all", "--store", store, "-o", "json"]));
     let used = |row: &Value| row["image"].as_str().is_some_and(|image| image.ends_with(&name));
     assert!(rows.as_array().unwrap().iter().any(used), "no machine uses {last}: {rows}");
     json(&mut azure.azimg(&["images", "latest", &last, "--store", store, "-o", "json"]));

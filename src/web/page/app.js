@@ -21,6 +21,7 @@ const PAGES = {
   usage: { title: "Usage", load: () => import("./usage.js"), section: true },
   galleries: { title: "Galleries", load: () => import("./galleries.js"), section: true },
   registries: { title: "Registries", load: () => import("./registries.js"), section: true },
+  plan: { title: "Purge plan", load: () => import("./plan.js") },
   runs: { title: "Runs", load: () => import("./runs.js"), section: true },
   run: { title: "Run", load: () => import("./run.js") },
 };

@@ -42,6 +42,7 @@ const FILES: &[(&str, &[u8])] = files![
     "layout.css",
     "locations.js",
     "paging.js",
+    "plan.js",
     "parts.css",
     "registries.js",
     "route.js",

@@ -35,7 +35,7 @@ async function repositories(place, query, signal) {
   const columns = [{ title: "Repository" }, { title: "Manifests", class: "number" }, { title: "Tags", class: "number wide" }, { title: "Untagged", class: "number wide" }, { title: "Size", class: "number" }, { title: "Exclusive", class: "number wide", hint: "Freed if the repository is deleted" }, { title: "Shared", class: "number wide", hint: "Layers that other repositories have, too" }];
   const found = rows.length > 0 ? table("Repositories", columns, rows) : state("No repository is in the catalog", "Crawl registries with ", make("code", {}, "azimg crawl --source registry"), ".");
   const { before, after } = around("registries", query, answer);
-  place.replaceChildren(make("h1", {}, "Registries"), query.get("registry") ? commandBar(`azimg registry repositories ${quoted(query.get("registry") ?? "")} --storage`) : "", map ?? "", found, pager(before, after) ?? "");
+  place.replaceChildren(make("h1", {}, "Registries"), make("p", { class: "sub" }, make("a", { href: address("plan") }, "Review a purge plan")), query.get("registry") ? commandBar(`azimg registry repositories ${quoted(query.get("registry") ?? "")} --storage`) : "", map ?? "", found, pager(before, after) ?? "");
 }
 
 /** @param {HTMLElement} place @param {URLSearchParams} query @param {AbortSignal} signal */
