@@ -2,9 +2,8 @@
 
 use super::parameters::{LATEST, LIST, path_and_query};
 use super::query::{InPath, Query, in_path};
-use super::snapshot_cache::View;
 use super::token::{Token, next_link, origin};
-use super::{Lookups, Web, live, reply, snippets};
+use super::{Lookups, live, named, reply, snippets};
 use crate::catalog::{Catalog, LatestQuestion, Page, aliases, is_of_others};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::nanoseconds;
@@ -163,23 +162,10 @@ pub(super) async fn show(
             return snippets::show(web, id, &uri, &headers).await;
         }
         Query::parse(&uri, &[])?;
-        let (view, found) = find(web, &id).await?;
+        let (view, found) = named::find(web, &id).await?;
         let mut body = Vec::with_capacity(LONG_ROW);
         view.snapshot.catalog.write_page(&found, view.moment, &mut body);
         Ok(reply::cached(&view.validators(), &headers, body.into()))
     };
     answer.await.unwrap_or_else(|error: Error| reply::error(&error))
-}
-
-/// Finds an image of the current snapshot by `id`: a URN, a reference to the newest of a SKU, or
-/// the id of a gallery or registry image.
-pub(super) async fn find(web: &Web, id: &str) -> Result<(View, Page)> {
-    let is_id = is_of_others(id);
-    let snapshot =
-        if is_id { web.served.with_others().await? } else { web.served.current().await? };
-    let view = snapshot.at(OffsetDateTime::now_utc());
-    let catalog = &view.snapshot.catalog;
-    let found =
-        if is_id { catalog.named(id, view.moment)? } else { catalog.show(id, view.moment)? };
-    Ok((view, found))
 }

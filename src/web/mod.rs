@@ -7,6 +7,7 @@ mod distinct;
 mod images;
 mod listed;
 mod live;
+mod named;
 pub mod openapi;
 pub(crate) mod page;
 mod parameters;

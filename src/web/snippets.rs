@@ -2,7 +2,7 @@
 
 use super::parameters::SNIPPETS;
 use super::query::Query;
-use super::{Web, images, reply};
+use super::{Web, named, reply};
 use crate::error::{Error, Result};
 use crate::reference::snippets::snippets;
 use axum::body::Body;
@@ -23,7 +23,7 @@ pub(super) async fn show(
     headers: &HeaderMap,
 ) -> Result<Response<Body>> {
     let form = Query::parse(uri, SNIPPETS)?.form;
-    let (view, found) = images::find(web, id).await?;
+    let (view, found) = named::find(web, id).await?;
     let row = view.snapshot.catalog.values(&found, view.moment)?.remove(0);
     let mut all = snippets(&row)?;
     if let Some(form) = form {

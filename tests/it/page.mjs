@@ -124,7 +124,19 @@ async function snippets() {
   const text = await page.locator('#snippet').innerText();
   await page.reload();
   await shown(page);
-  return { first, chosen, text, kept: await page.locator('[role=tab][aria-selected=true]').textContent() };
+  const kept = await page.locator('[role=tab][aria-selected=true]').textContent();
+  // Two images are compared, in all of the locations that are chosen.
+  await page.getByRole('button', { name: 'Add to comparison' }).click();
+  await page.goto(task.base + task.other);
+  await shown(page);
+  await page.getByRole('button', { name: 'Add to comparison' }).click();
+  await page.getByRole('link', { name: 'compare 2 images' }).click();
+  await page.waitForFunction(() => document.querySelector('main details.panel'));
+  await page.locator('main details.panel > summary').click();
+  await page.locator('main details.panel input').first().check();
+  await page.waitForFunction(() => document.querySelector('main tbody th')?.textContent?.startsWith('newest in'));
+  const compared = { rows: await page.locator('main tbody tr').first().innerText(), command: await page.locator('.command code').textContent(), hash: await hash(page) };
+  return { compared, first, chosen, text, kept };
 }
 
 const steps = { visit, keyboard, facet, key, plan, snippets };

@@ -187,6 +187,11 @@ fn every_page_is_accessible_and_fits_its_window() {
         format!("#/image?id={}", encoded(&of("gallery-version"))),
         format!("#/image?id={}", encoded(&of("container-manifest"))),
         format!("#/compare?id={}&id=a:b:c:1", encoded(other["id"].as_str().unwrap())),
+        format!(
+            "#/compare?id={}&id={}&in=eastus",
+            encoded(id),
+            encoded(other["id"].as_str().unwrap())
+        ),
         "#/changes".to_owned(),
         "#/galleries".to_owned(),
         "#/registries".to_owned(),
@@ -244,10 +249,14 @@ fn plans_are_reviewed_and_code_is_chosen_in_the_browser() {
     let (edited, other) = (store.path().join("edited.json"), store.path().join("other.json"));
     std::fs::write(&edited, hostile.to_string()).unwrap();
     std::fs::write(&other, "{\"plan\": 1}").unwrap();
-    let urn = listed("marketplace")["id"].as_str().unwrap().to_owned();
+    let [urn, other_urn] = ["server", "server-arm64"].map(|sku| {
+        let line =
+            ["images", "latest", &format!("Canonical:ubuntu-24_04-lts:{sku}"), "--store", path];
+        json(azure.azimg(&line).args(["-o", "json"]))[0]["id"].as_str().unwrap().to_owned()
+    });
     let found = walk(&value!({
         "base": base(&host), "steps": ["plan", "snippets"], "plans": [file, edited, other],
-        "image": format!("#/image?id={urn}"),
+        "image": format!("#/image?id={urn}"), "other": format!("#/image?id={other_urn}"),
     }));
     let text = |at: usize| found["plan"][at].as_str().unwrap();
     let all = plan["repositories"].as_array().unwrap();
@@ -269,6 +278,14 @@ fn plans_are_reviewed_and_code_is_chosen_in_the_browser() {
     assert!(code["first"].as_str().unwrap().starts_with("az vm create"), "{code:#}");
     assert_eq!([&code["chosen"], &code["kept"]], ["Bicep", "Bicep"]);
     assert!(code["text"].as_str().unwrap().contains("Microsoft.Compute/virtualMachines"));
+    let compared = &code["compared"];
+    let (version, command) =
+        (urn.rsplit(':').next().unwrap(), compared["command"].as_str().unwrap());
+    assert!(compared["rows"].as_str().unwrap().contains(version), "{compared:#}");
+    assert!(
+        command.starts_with("azimg images latest Canonical:ubuntu-24_04-lts:server "),
+        "{command}"
+    );
 }
 
 fn pages_of_an_empty_catalog_say_what_to_do() {

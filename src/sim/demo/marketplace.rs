@@ -1,6 +1,7 @@
 //! The well-known publishers with their versions, in the locations that have received them.
 
-use super::offers::{DAILY, Form, KnownOffer, OFFERS};
+use super::offers::{DAILY, Form, KnownOffer, SYSTEMS};
+use super::products::PRODUCTS;
 use super::{before, choice};
 use crate::image::Status;
 use crate::sim::world::{Image, LocationSet, Offer, Publisher, Sku};
@@ -106,7 +107,7 @@ fn sku_locations(offer: &KnownOffer, sku: &str, is_arm: bool, locations: usize) 
     })
 }
 
-/// The locations to which a version has come that was built so many days ago. One in sixty versions
+/// The locations to which a version of this age in days has come. One in sixty versions
 /// was withdrawn from a location.
 fn version_locations(within: LocationSet, name: &str, age: i64, locations: usize) -> LocationSet {
     let there = |at: &usize| {
@@ -164,7 +165,7 @@ fn sku(offer: &KnownOffer, name: &str, today: Date, locations: usize) -> Sku {
 pub(super) fn publishers(today: Date, locations: usize) -> Vec<Publisher> {
     let everywhere = LocationSet::MAX >> (64 - locations);
     let mut offers: BTreeMap<(&str, &str), Vec<Sku>> = BTreeMap::new();
-    for offer in OFFERS {
+    for offer in SYSTEMS.iter().chain(PRODUCTS) {
         let skus = offer.skus.iter().map(|name| sku(offer, name, today, locations));
         offers.entry((offer.publisher, offer.offer)).or_default().extend(skus);
     }

@@ -9,6 +9,7 @@
 mod marketplace;
 mod offers;
 mod organisation;
+mod products;
 mod registries;
 
 use super::generate::generated_publishers;

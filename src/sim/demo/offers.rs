@@ -30,7 +30,7 @@ pub(super) struct Rhythm {
 pub(super) const DAILY: Rhythm = Rhythm { every: 1, kept: 90, silent: 0 };
 const FORTNIGHTLY: Rhythm = Rhythm { every: 14, kept: 24, silent: 3 };
 const MONTHLY: Rhythm = Rhythm { every: 30, kept: 12, silent: 12 };
-const QUARTERLY: Rhythm = Rhythm { every: 84, kept: 6, silent: 20 };
+pub(super) const QUARTERLY: Rhythm = Rhythm { every: 84, kept: 6, silent: 20 };
 const ENDED: Rhythm = Rhythm { every: 45, kept: 8, silent: 400 };
 
 /// An offer.
@@ -48,7 +48,7 @@ pub(super) struct KnownOffer {
     pub(super) ends: Option<(i64, &'static str)>,
 }
 
-const fn linux(
+pub(super) const fn linux(
     publisher: &'static str,
     offer: &'static str,
     skus: &'static [&'static str],
@@ -67,7 +67,7 @@ const fn linux(
     }
 }
 
-const fn windows(
+pub(super) const fn windows(
     publisher: &'static str,
     offer: &'static str,
     skus: &'static [&'static str],
@@ -77,7 +77,7 @@ const fn windows(
 }
 
 /// An appliance or another paid product.
-const fn paid(
+pub(super) const fn paid(
     publisher: &'static str,
     offer: &'static str,
     skus: &'static [&'static str],
@@ -86,14 +86,14 @@ const fn paid(
     KnownOffer { has_plan: true, ..linux(publisher, offer, skus, form, QUARTERLY) }
 }
 
-const fn ending(offer: KnownOffer, days: i64, alternative: &'static str) -> KnownOffer {
+pub(super) const fn ending(offer: KnownOffer, days: i64, alternative: &'static str) -> KnownOffer {
     KnownOffer { ends: Some((days, alternative)), rhythm: ENDED, ..offer }
 }
 
-use Form::{Build, Day, Debian, Hour, Product, Windows};
+use Form::{Build, Day, Debian, Hour, Product};
 
-/// All well-known offers.
-pub(super) const OFFERS: &[KnownOffer] = &[
+/// Distributions of Linux.
+pub(super) const SYSTEMS: &[KnownOffer] = &[
     linux(
         "Canonical",
         "ubuntu-24_04-lts",
@@ -310,187 +310,4 @@ pub(super) const OFFERS: &[KnownOffer] = &[
     ),
     linux("microsoft-dsvm", "ubuntu-hpc", &["2204", "2404", "2404-arm64"], Product(22), MONTHLY),
     linux("microsoft-dsvm", "ubuntu-2204", &["2204-gen2"], Product(26), MONTHLY),
-    windows(
-        "MicrosoftWindowsServer",
-        "WindowsServer",
-        &[
-            "2025-datacenter",
-            "2025-datacenter-azure-edition",
-            "2025-datacenter-azure-edition-core",
-            "2025-datacenter-core-g2",
-            "2025-datacenter-g2",
-            "2025-datacenter-smalldisk-g2",
-        ],
-        Windows(26_100),
-    ),
-    windows(
-        "MicrosoftWindowsServer",
-        "WindowsServer",
-        &[
-            "2022-datacenter",
-            "2022-datacenter-azure-edition",
-            "2022-datacenter-azure-edition-core",
-            "2022-datacenter-azure-edition-hotpatch",
-            "2022-datacenter-core-g2",
-            "2022-datacenter-g2",
-            "2022-datacenter-smalldisk-g2",
-        ],
-        Windows(20_348),
-    ),
-    windows(
-        "MicrosoftWindowsServer",
-        "WindowsServer",
-        &[
-            "2019-Datacenter",
-            "2019-Datacenter-Core",
-            "2019-datacenter-core-g2",
-            "2019-datacenter-gensecond",
-            "2019-Datacenter-smalldisk",
-            "2019-Datacenter-with-Containers",
-        ],
-        Windows(17_763),
-    ),
-    windows(
-        "MicrosoftWindowsServer",
-        "WindowsServer",
-        &["2016-Datacenter", "2016-datacenter-gensecond", "2016-Datacenter-Server-Core"],
-        Windows(14_393),
-    ),
-    ending(
-        windows(
-            "MicrosoftWindowsServer",
-            "WindowsServer",
-            &["2012-Datacenter", "2012-R2-Datacenter", "2012-r2-datacenter-gensecond"],
-            Windows(9_600),
-        ),
-        47,
-        "Plan:2022-datacenter-g2",
-    ),
-    windows(
-        "MicrosoftWindowsDesktop",
-        "windows-11",
-        &["win11-24h2-ent", "win11-24h2-pro", "win11-25h2-avd", "win11-25h2-ent", "win11-25h2-pro"],
-        Windows(26_200),
-    ),
-    windows(
-        "MicrosoftWindowsDesktop",
-        "office-365",
-        &["win11-24h2-avd-m365", "win11-25h2-avd-m365"],
-        Windows(26_200),
-    ),
-    ending(
-        windows(
-            "MicrosoftWindowsDesktop",
-            "windows-10",
-            &["win10-22h2-avd-g2", "win10-22h2-ent-g2", "win10-22h2-pro-g2"],
-            Windows(19_045),
-        ),
-        201,
-        "Offer:windows-11",
-    ),
-    windows(
-        "MicrosoftSQLServer",
-        "sql2022-ws2022",
-        &["enterprise-gen2", "express-gen2", "sqldev-gen2", "standard-gen2", "web-gen2"],
-        Product(16),
-    ),
-    windows(
-        "MicrosoftSQLServer",
-        "sql2019-ws2022",
-        &["enterprise-gen2", "sqldev-gen2", "standard-gen2"],
-        Product(15),
-    ),
-    linux(
-        "MicrosoftSQLServer",
-        "sql2022-ubuntupro2004",
-        &["enterprise_upro", "sqldev_upro"],
-        Product(16),
-        QUARTERLY,
-    ),
-    windows(
-        "MicrosoftVisualStudio",
-        "visualstudio2022",
-        &["vs-2022-ent-latest-win11-n-gen2", "vs-2022-pro-latest-win11-n-gen2"],
-        Day,
-    ),
-    paid(
-        "fortinet",
-        "fortinet_fortigate-vm_v5",
-        &[
-            "fortinet_fg-vm",
-            "fortinet_fg-vm_arm64",
-            "fortinet_fg-vm_g2",
-            "fortinet_fg-vm_payg_2023",
-            "fortinet_fg-vm_payg_2023_g2",
-        ],
-        Product(7),
-    ),
-    paid("fortinet", "fortinet-fortianalyzer", &["fortinet-fortianalyzer"], Product(7)),
-    paid(
-        "paloaltonetworks",
-        "vmseries-flex",
-        &["bundle1", "bundle2", "bundle3", "byol", "byol-gen2"],
-        Product(11),
-    ),
-    paid("paloaltonetworks", "panorama", &["byol"], Product(11)),
-    paid("cisco", "cisco-asav", &["asav-azure-byol"], Product(9)),
-    paid("cisco", "cisco-c8000v", &["17_15_01a-byol", "17_15_01a-payg-advantage"], Product(17)),
-    paid(
-        "checkpoint",
-        "check-point-cg-r82",
-        &["mgmt-25", "mgmt-byol", "sg-byol", "sg-ngtp", "sg-ngtx"],
-        Product(8200),
-    ),
-    paid(
-        "f5-networks",
-        "f5-big-ip-best",
-        &["f5-bigip-virtual-edition-200m-best-hourly", "f5-bigip-virtual-edition-25m-best-hourly"],
-        Product(17),
-    ),
-    paid(
-        "f5-networks",
-        "f5-big-ip-byol",
-        &["f5-big-all-1slot-byol", "f5-big-ltm-2slot-byol"],
-        Product(17),
-    ),
-    paid("barracudanetworks", "barracuda-ng-firewall", &["byol", "hourly"], Product(9)),
-    paid("sophos", "sophos-xg", &["byol", "payg"], Product(21)),
-    paid("citrix", "netscalervpx-141", &["netscalerbyol", "netscalervpxexpress"], Product(141)),
-    paid(
-        "nginxinc",
-        "nginx-plus-ent-v1",
-        &["nginx-plus-ent-ubuntu2204", "nginx-plus-ent-ubuntu2404"],
-        Product(5),
-    ),
-    paid("haproxy-technologies", "haproxy-enterprise", &["ubuntu-2404-3-1"], Day),
-    paid(
-        "center-for-internet-security-inc",
-        "cis-ubuntu-linux-2404-l1",
-        &["cis-ubuntu-linux-2404-l1", "cis-ubuntu-linux-2404-l1-gen2"],
-        Product(1),
-    ),
-    paid(
-        "center-for-internet-security-inc",
-        "cis-rhel-9-l2",
-        &["cis-rhel9-l2", "cis-rhel9-l2-gen2"],
-        Product(2),
-    ),
-    paid(
-        "center-for-internet-security-inc",
-        "cis-windows-server",
-        &["cis-windows-server2022-l1-gen2", "cis-windows-server2025-l1-gen2"],
-        Product(3),
-    ),
-    paid("trendmicro", "deep-security-vm", &["dxxn50-v3"], Product(20)),
-    paid("tenable", "tenablecorenessus", &["tenablecorenessusbyol"], Day),
-    paid("splunk", "splunk-enterprise-base-image", &["splunk-on-ubuntu-18-04-lts"], Product(9)),
-    paid("elastic", "ec-azure-pp", &["ec-azure-pp-vm"], Product(8)),
-    paid("cloudera", "cloudera-centos-os", &["7_9"], Product(7)),
-    paid("bitnami", "wordpress", &["6-8"], Product(6)),
-    paid("bitnami", "lampstack", &["8-3"], Product(8)),
-    paid("github", "github-enterprise", &["github-enterprise"], Product(3)),
-    paid("gitlabinc1586447921813", "gitlabee", &["default"], Product(18)),
-    paid("hpe", "hpe-storeonce-vsa", &["hpe-storeonce-vsa"], Product(4)),
-    paid("veeam", "veeam-backup-replication", &["veeam-backup-replication-v13"], Product(13)),
-    paid("zscaler", "zscaler-private-access", &["zpa-con-azure"], Product(2024)),
 ];

@@ -1,6 +1,7 @@
 // @ts-check
 // One image: a marketplace version, a gallery image or a manifest.
 import { get } from "./api.js";
+import { basket } from "./basket.js";
 import { commandBar, quoted } from "./command.js";
 import { copyButton, draw, make, pageState } from "./dom.js";
 import { bytes, counted, date, day, number, pill, size } from "./format.js";
@@ -134,7 +135,7 @@ export async function show(place, query, signal) {
   const compare = latest && latest.id !== image.id ? make("a", { href: address("compare", { id: [image.id, latest.id] }) }, "compare with the latest") : null;
   const head = [
     make("h1", { tabindex: -1 }, name, [image.architecture, generation(image), image.planName && "plan", image.stale && "stale"].filter(Boolean).map((tag) => make("span", { class: "tag" }, tag))),
-    make("p", { class: "sub" }, of, " · ", image.version && [make("code", {}, image.version), " "], image.isLatest && "latest · ", pill(image.status, ends), " ", copyButton(() => image.id, isUrn ? "Copy URN" : "Copy id"), " ", compare),
+    make("p", { class: "sub" }, of, " · ", image.version && [make("code", {}, image.version), " "], image.isLatest && "latest · ", pill(image.status, ends), " ", copyButton(() => image.id, isUrn ? "Copy URN" : "Copy id"), " ", basket(image.id), " ", compare),
     commandBar(`azimg images show ${quoted(image.id)}`),
   ];
   const title = isUrn ? [`Where `, make("small", {}, `${counted(inAny.length, "location")} with any version, ${number(own.length)} with this one`)] : ["Where ", make("small", {}, counted(own.length, "location"))];

@@ -30,6 +30,7 @@ const INDEX: &str = include_str!("index.html");
 const FILES: &[(&str, &[u8])] = files![
     "api.js",
     "app.js",
+    "basket.js",
     "changes.js",
     "command.js",
     "compare.js",
