@@ -66,7 +66,7 @@ struct Filling {
 }
 
 impl Filling {
-    /// A time of so many days ago, at an hour of the working day.
+    /// A time on the day that is `days` days ago, in working hours.
     fn date(&self, days: i64, name: &str) -> String {
         let minutes = i64::try_from(choice(name) % 600).unwrap_or_default();
         let at = before(self.today, days).saturating_add(Duration::minutes(430 + minutes));
