@@ -194,7 +194,7 @@ pub mod scratch {
 pub mod sim {
     pub use crate::sim::{
         BlobsLimit, Conditions, FaultsSpec, Organisation, OrganisationSize, QuotaSpec, Running,
-        SUBSCRIPTION, Scale, Sim, SimCredential, World, generate,
+        SUBSCRIPTION, Scale, Sim, SimCredential, World, demo_world, generate,
     };
     /// Of `crate::sim::organisation`.
     pub mod organisation {

@@ -36,6 +36,7 @@ mod crawl;
 mod damage;
 mod damage_verified;
 mod deliveries;
+mod demo;
 mod doctor;
 mod documents;
 mod escapes;
@@ -153,6 +154,7 @@ fn main() -> ExitCode {
         damage::TESTS,
         damage_verified::TESTS,
         deliveries::TESTS,
+        demo::TESTS,
         doctor::TESTS,
         documents::TESTS,
         escapes::TESTS,

@@ -120,7 +120,7 @@ fn each_kind_of_image_has_the_forms_that_can_deploy_it() {
             "specialized" => "az powershell bicep arm pulumi",
             "definition" => "az powershell bicep arm terraform packer ansible pulumi",
             "shared" => "az powershell bicep arm terraform packer pulumi",
-            "community" => "az powershell bicep arm terraform packer pulumi cluster-api",
+            "community" => "az bicep arm terraform packer pulumi cluster-api",
             "container" | "untagged" => "docker kubernetes dockerfile",
             "artifact" => "oras",
             _ => machine,

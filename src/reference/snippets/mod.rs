@@ -114,7 +114,7 @@ pub fn snippets(row: &Value) -> Result<Snippets> {
     };
     let mut all = Snippets { notes: machine.notes.clone(), ..Snippets::default() };
     all.add("az", ["Azure CLI", "shell"], Some(shells::az(&machine)));
-    all.add("powershell", ["PowerShell", "powershell"], Some(shells::powershell(&machine)));
+    all.add("powershell", ["PowerShell", "powershell"], shells::powershell(&machine));
     all.add("bicep", ["Bicep", "bicep"], Some(templates::bicep(&machine)));
     all.add("arm", ["ARM template", "json"], Some(templates::arm(&machine)));
     all.add("terraform", ["Terraform", "hcl"], templates::terraform(&machine));

@@ -37,25 +37,30 @@ pub(super) fn az(machine: &Machine) -> String {
     words.join(" \\\n  ") + "\n"
 }
 
-/// `New-AzVM`, with what it needs.
-pub(super) fn powershell(machine: &Machine) -> String {
+/// `New-AzVM`, with what it needs. `New-AzVMConfig` takes images that are shared directly; no
+/// command of Azure PowerShell takes those of a community.
+pub(super) fn powershell(machine: &Machine) -> Option<String> {
+    let mut lines = vec![format!(
+        "$vm = New-AzVMConfig -VMName 'my-machine' -VMSize {}",
+        string(machine.size())
+    )];
     let image = match &machine.reference {
-        Reference::Urn(urn) => format!(
+        Reference::Urn(urn) => Some(format!(
             "-PublisherName {} -Offer {} -Skus {} -Version {}",
             string(&urn.publisher),
             string(&urn.offer),
             string(&urn.sku),
             string(&urn.version)
-        ),
-        Reference::Resource(id) => format!("-Id {}", string(id)),
-        Reference::Shared(id) => format!("-SharedGalleryImageId {}", string(id)),
-        Reference::Community(id) => format!("-CommunityGalleryImageId {}", string(id)),
+        )),
+        Reference::Resource(id) => Some(format!("-Id {}", string(id))),
+        Reference::Shared(id) => {
+            lines[0].push_str(" -SharedGalleryImageId ");
+            lines[0].push_str(&string(id));
+            None
+        }
+        Reference::Community(_) => return None,
     };
-    let mut lines = vec![format!(
-        "$vm = New-AzVMConfig -VMName 'my-machine' -VMSize {}",
-        string(machine.size())
-    )];
-    lines.push(format!("$vm = Set-AzVMSourceImage -VM $vm {image}"));
+    lines.extend(image.map(|image| format!("$vm = Set-AzVMSourceImage -VM $vm {image}")));
     if let Some(plan) = &machine.plan {
         lines.push(format!(
             "$vm = Set-AzVMPlan -VM $vm -Publisher {} -Product {} -Name {}",
@@ -73,5 +78,5 @@ pub(super) fn powershell(machine: &Machine) -> String {
     }
     lines.push("$vm = Add-AzVMNetworkInterface -VM $vm -Id $networkInterfaceId".to_owned());
     lines.push("New-AzVM -ResourceGroupName 'my-group' -Location 'eastus' -VM $vm".to_owned());
-    lines.join("\n") + "\n"
+    Some(lines.join("\n") + "\n")
 }
