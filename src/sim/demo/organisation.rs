@@ -181,7 +181,8 @@ fn rfc3339(at: OffsetDateTime) -> String {
 fn version(today: Date, of: &Definition, age: i64, home: &str) -> SimVersion {
     let Definition(name, _, _, _, count, every) = of;
     let number = count - age;
-    let published = before(today, 3 + age * every);
+    let first = 2 + i64::try_from(choice(name) % 9).unwrap_or_default();
+    let published = before(today, first + age * every);
     let regions: &[&str] = match age {
         0..4 => &["West Europe", "North Europe", "East US", "Southeast Asia"],
         4..10 => &["West Europe", "North Europe"],
