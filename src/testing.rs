@@ -3,7 +3,7 @@
 
 /// Of `crate::catalog`.
 pub mod catalog {
-    pub use crate::catalog::{Catalog, Filter, LatestQuestion, list, unknown};
+    pub use crate::catalog::{Catalog, Filter, LatestQuestion, list, region, unknown};
     /// Of `crate::catalog::aliases`.
     pub mod aliases {
         pub use crate::catalog::aliases::{ALIASES, document};

@@ -33,6 +33,7 @@ pub use list::{Found, Page, list, unknown};
 pub use listing::Listing;
 pub use places::ListedPlaces;
 pub use reference::is_of_others;
+pub use regions::region;
 pub use rows::RowTable;
 pub use storage::RepositoryStorage;
 pub use suggest::{Suggestion, suggestions};

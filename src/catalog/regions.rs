@@ -9,11 +9,11 @@ use std::sync::LazyLock;
 
 /// A region of Azure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Region {
+pub struct Region {
     /// The name for people, such as `West Europe`.
-    pub(super) display_name: &'static str,
+    pub display_name: &'static str,
     /// The geography that Azure groups the region in, such as `Europe`.
-    pub(super) geography: &'static str,
+    pub geography: &'static str,
 }
 
 /// The regions by geography.
@@ -117,7 +117,7 @@ const REGIONS: &[(&str, &[&str])] = &[
 ];
 
 /// Returns the region with this short name, if it is known.
-pub(super) fn region(short: &str) -> Option<Region> {
+pub fn region(short: &str) -> Option<Region> {
     static BY_NAME: LazyLock<HashMap<String, Region>> = LazyLock::new(|| {
         let all = REGIONS.iter().flat_map(|(geography, names)| {
             names.iter().map(move |display_name| Region { display_name, geography })
