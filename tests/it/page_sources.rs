@@ -20,7 +20,7 @@ fn modules_of_the_page_are_typed_and_without_findings() {
     let (code, stdout, stderr) = finish(lint.arg(&page));
     assert_eq!(code, 0, "{stdout}{stderr}");
     let files = std::fs::read_dir(&page).unwrap();
-    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-    let count = names.filter(|name| name.ends_with(".js")).count();
+    let paths = files.map(|file| file.unwrap().path());
+    let count = paths.filter(|path| path.extension().is_some_and(|end| end == "js")).count();
     assert!(stdout.contains(&format!(" {count} files ")), "{stdout}");
 }
