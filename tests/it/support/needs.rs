@@ -37,8 +37,8 @@ const CLIENTS: &[&str] = &["openapi-typescript@7.13.0", "typescript@5.9.3"];
 /// linter.
 const LANGUAGES: &[&str] = &["@cdktf/hcl2json@0.21.0", "typescript@5.9.3", "oxlint@1.94.0"];
 
-/// The driver of the browser.
-const DRIVER: &[&str] = &["playwright-core@1.65.1", "axe-core@4.14.1"];
+/// The driver of the browser, and what inspects pages; this Lighthouse is the last for Node.js 20.
+const DRIVER: &[&str] = &["playwright-core@1.65.1", "axe-core@4.14.1", "lighthouse@12.8.2"];
 
 /// How to run the tests that were skipped.
 pub const HOW: &str = "  AZIMG_PEERS=1 cargo test                 runs them against the real parts, which it fetches into .cache first
