@@ -156,6 +156,10 @@ pub(super) async fn run(command: ImagesCommand, flags: Flags, output: &Output) -
 }
 
 /// The configuration; over the catalog of a demo, Azure is the simulated one that was crawled.
+#[cfg_attr(
+    not(feature = "sim"),
+    allow(clippy::unused_async, reason = "only the catalog of a demo needs to be prepared")
+)]
 async fn with_azure(flags: Flags) -> Result<Config> {
     let config = Config::load(flags)?;
     #[cfg(feature = "sim")]
