@@ -32,3 +32,21 @@ pub(super) async fn show(
     let body = serde_json::to_vec(&all).map_err(|e| Error::bug(e.to_string()))?;
     Ok(reply::cached(&view.validators(), headers, body.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::image_of;
+
+    #[test]
+    fn an_image_may_be_called_snippets() {
+        assert_eq!(image_of("a:b:c:1.0.0/snippets"), Some("a:b:c:1.0.0"));
+        assert_eq!(image_of("a:b:snippets:1.0.0"), None);
+        for id in [
+            "subscriptions/s/x/galleries/g/images/snippets",
+            "CommunityGalleries/g/Images/snippets",
+        ] {
+            assert_eq!(image_of(id), None);
+            assert_eq!(image_of(&format!("{id}/snippets")), Some(id));
+        }
+    }
+}

@@ -178,7 +178,7 @@ for image in sorted(folder.iterdir()):
         try:
             read = READERS[path.name](path)
             if names:
-                plain = READERS[path.name](folder / "plain" / path.name)
+                plain = READERS[path.name](folder / ("plain-gallery" if image.name.endswith("-gallery") else "plain") / path.name)
                 wanted = put(plain, names)
                 wanted = marked(wanted) if path.name == "ansible" else wanted
                 if read != wanted:

@@ -3,7 +3,7 @@
 use super::quote::shell;
 use super::tree::{Node, object, text};
 use crate::image::gallery::{GalleryImage, Kind};
-use crate::image::marketplace::MarketplaceImage;
+use crate::image::marketplace::{DetailsFrom, MarketplaceImage};
 use crate::image::{Status, Urn};
 use time::OffsetDateTime;
 
@@ -45,43 +45,86 @@ pub(super) struct Machine {
     pub(super) notes: Vec<String>,
 }
 
-fn plan(
-    publisher: Option<&String>,
-    product: Option<&String>,
-    name: Option<&String>,
-) -> Option<Plan> {
-    let [publisher, product, name] = [publisher?, product?, name?].map(Clone::clone);
+/// The members that a row has of a plan. Azure needs all three.
+fn plan(members: [Option<&String>; 3]) -> Option<Plan> {
+    let [Some(publisher), Some(product), Some(name)] = members.map(Option::<&String>::cloned)
+    else {
+        return None;
+    };
     Some(Plan { publisher, product, name })
 }
 
-fn about_status(status: Option<Status>, ends_at: Option<OffsetDateTime>) -> Option<String> {
-    let day = ends_at.map(|at| at.date().to_string());
-    Some(match (status?, day) {
-        (Status::Gone, _) => "The image is no longer listed: deployments fail.".to_owned(),
-        (Status::Deprecated, Some(day)) => {
+/// What the catalog does not know, and what the code has in its place.
+fn unknown(
+    members: [Option<&String>; 3],
+    os: Option<&String>,
+    architecture: Option<&String>,
+) -> Vec<String> {
+    let count = members.iter().flatten().count();
+    let notes = [
+        (
+            (1..3).contains(&count),
+            "A part of the image's purchase plan is not known, so the code has none.",
+        ),
+        (os.is_none(), "The operating system is not known: the code is for Linux."),
+        (architecture.is_none(), "The architecture is not known: the machine size is one of x64."),
+    ];
+    notes.into_iter().filter(|(is_so, _)| *is_so).map(|(_, note)| note.to_owned()).collect()
+}
+
+/// Why a deployment of a marketplace image fails, or when it will.
+fn about_deprecation(status: Option<Status>, ends_at: Option<OffsetDateTime>) -> Option<String> {
+    let day = ends_at.map(|at| at.date());
+    Some(match (status, day) {
+        (None, _) => {
+            "Whether the image can be deployed is not known: Azure returned a status that \
+                      azimg does not know."
+                .to_owned()
+        }
+        (Some(Status::Gone), _) => "The image is no longer listed: deployments fail.".to_owned(),
+        (Some(Status::Deprecated), Some(day)) => {
             format!("The image was deprecated on {day}: new deployments fail.")
         }
-        (Status::Deprecated, None) => "The image is deprecated: new deployments fail.".to_owned(),
-        (Status::EndOfLife, _) => {
-            "The image is past the end of life that its owner declared.".to_owned()
+        (Some(Status::Deprecated), None) => {
+            "The image is deprecated: new deployments fail.".to_owned()
         }
         (_, Some(day)) => format!("The image can be deployed until {day}."),
         (_, None) => return None,
     })
 }
 
+/// The end of life that an owner declared. Azure deploys the image all the same.
+fn about_end_of_life(ends_at: Option<OffsetDateTime>) -> Option<String> {
+    let day = ends_at?.date();
+    Some(format!(
+        "Its owner declared the end of life of the image for {day}; Azure deploys it all the same."
+    ))
+}
+
+/// Whether the last run confirmed the image.
+fn about_age(stale: bool, observed_at: OffsetDateTime) -> Option<String> {
+    let day = observed_at.date();
+    stale.then(|| format!("The last run could not list the image everywhere: it is as of {day}."))
+}
+
 impl Machine {
     pub(super) fn of_marketplace(image: &MarketplaceImage) -> Self {
-        let parts = (&image.plan_publisher, &image.plan_product, &image.plan_name);
-        let plan = plan(parts.0.as_ref(), parts.1.as_ref(), parts.2.as_ref());
-        let mut notes = Vec::from_iter(about_status(image.status, image.scheduled_deprecation_at));
+        let members = [&image.plan_publisher, &image.plan_product, &image.plan_name];
+        let members = members.map(Option::as_ref);
+        let plan = plan(members);
+        let mut notes =
+            Vec::from_iter(about_deprecation(image.status, image.scheduled_deprecation_at));
+        notes.extend(about_age(image.stale, image.observed_at));
         if !image.is_detailed() {
-            notes.push(
-                "The details of the image are not known: whether it has a purchase plan, and \
-                 whether it is for Windows. A crawl with --details latest finds them."
-                    .to_owned(),
-            );
+            let text = "Whether the image has a purchase plan is not known. A crawl with --details \
+                        latest finds out.";
+            notes.push(text.to_owned());
+        } else if image.details_from == Some(DetailsFrom::Sku) {
+            let text = "The purchase plan and the operating system are those of another version of \
+                        the SKU.";
+            notes.push(text.to_owned());
         }
+        notes.extend(unknown(members, image.os.as_ref(), image.architecture.as_ref()));
         if plan.is_some() {
             let command = format!("az vm image terms accept --urn {}", shell(&image.id));
             notes.push(terms(&command));
@@ -91,12 +134,15 @@ impl Machine {
     }
 
     pub(super) fn of_gallery(image: &GalleryImage) -> Self {
-        let parts = (&image.plan_publisher, &image.plan_product, &image.plan_name);
-        let plan = plan(parts.0.as_ref(), parts.1.as_ref(), parts.2.as_ref());
-        let mut notes = Vec::from_iter(about_status(Some(image.status), image.end_of_life_at));
+        let members = [&image.plan_publisher, &image.plan_product, &image.plan_name];
+        let members = members.map(Option::as_ref);
+        let plan = plan(members);
+        let mut notes = Vec::from_iter(about_end_of_life(image.end_of_life_at));
+        notes.extend(about_age(image.stale, image.observed_at));
         if image.kind == Kind::GalleryDefinition {
             notes.push("The id has no version, so Azure deploys the latest one.".to_owned());
         }
+        notes.extend(unknown(members, image.os.as_ref(), image.architecture.as_ref()));
         if let Some(Plan { publisher, product, name }) = &plan {
             let [publisher, product, name] = [publisher, product, name].map(|text| shell(text));
             let command = format!(
