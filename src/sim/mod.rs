@@ -24,6 +24,7 @@ mod server;
 mod state;
 mod stats;
 mod subscriptions;
+mod times;
 pub mod tls;
 mod versions;
 mod world;

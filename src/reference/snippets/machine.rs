@@ -74,7 +74,7 @@ fn unknown(
 
 /// Why a deployment of a marketplace image fails, or when it will.
 fn about_deprecation(status: Option<Status>, ends_at: Option<OffsetDateTime>) -> Option<String> {
-    let day = ends_at.map(|at| at.date());
+    let day = ends_at.map(OffsetDateTime::date);
     Some(match (status, day) {
         (None, _) => {
             "Whether the image can be deployed is not known: Azure returned a status that \

@@ -2,12 +2,12 @@
 
 use super::{before, choice, subscription};
 use crate::sim::organisation::{Organisation, SimDefinition, SimGallery, SimVersion};
+use crate::sim::times::of_compute;
 use crate::sim::world::Publisher;
 use crate::source::locations::short_name;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use time::format_description::well_known::Rfc3339;
-use time::{Date, OffsetDateTime};
+use time::Date;
 
 /// An image definition: name, publisher:offer:sku of its identifier, whether it is for Windows, its
 /// security type, the number of versions, the days between two of them.
@@ -173,10 +173,6 @@ const MACHINES: &[[&str; 4]] = &[
     ["vmss-avd-pool", "rg-avd", "UK South", "MicrosoftWindowsDesktop:windows-11:win11-24h2-ent:-2"],
 ];
 
-fn rfc3339(at: OffsetDateTime) -> String {
-    at.format(&Rfc3339).unwrap_or_default().replace('Z', ".1234567+00:00")
-}
-
 /// Version `age` of a definition, counted back from the newest.
 fn version(today: Date, of: &Definition, age: i64, home: &str) -> SimVersion {
     let Definition(name, _, _, _, count, every) = of;
@@ -195,8 +191,8 @@ fn version(today: Date, of: &Definition, age: i64, home: &str) -> SimVersion {
     };
     SimVersion {
         name: format!("{}.{}.{}", published.year(), u8::from(published.month()), number),
-        published: rfc3339(published),
-        end_of_life: (age > 0).then(|| rfc3339(before(today, -(200 - age * every)))),
+        published: of_compute(published),
+        end_of_life: (age > 0).then(|| of_compute(before(today, -(200 - age * every)))),
         excluded: age == 1 && choice(name).is_multiple_of(3),
         regions: all.enumerate().map(region).collect(),
         state: if age == 2 && *name == "spark-node-35" { "Failed" } else { "Succeeded" },
@@ -224,7 +220,7 @@ fn definition(today: Date, of: &Definition, home: &str) -> SimDefinition {
             {"name": "IsAcceleratedNetworkSupported", "value": "True"}]);
     }
     if name.contains("2204") {
-        properties["endOfLifeDate"] = rfc3339(before(today, -120)).into();
+        properties["endOfLifeDate"] = of_compute(before(today, -120)).into();
     }
     let versions = (0..*count).map(|age| version(today, of, age, home));
     let versions = versions.map(|version| (version.name.clone(), version)).collect();

@@ -2,15 +2,14 @@
 
 use super::{before, choice, subscription};
 use crate::sim::registries::{
-    IMAGE, INDEX, SimAttributes, SimManifest, SimRegistry, SimRepository, SimTag, digest,
+    CONFIG, IMAGE, INDEX, LAYER, SimAttributes, SimManifest, SimRegistry, SimRepository, SimTag,
+    digest,
 };
+use crate::sim::times::of_registry;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use time::format_description::well_known::Rfc3339;
 use time::{Date, Duration};
 
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const CHART: &str = "application/vnd.cncf.helm.config.v1+json";
 const SBOM: &str = "application/spdx+json";
 const SIGNATURE: &str = "application/vnd.cncf.notary.signature";
@@ -70,7 +69,7 @@ impl Filling {
     fn date(&self, days: i64, name: &str) -> String {
         let minutes = i64::try_from(choice(name) % 600).unwrap_or_default();
         let at = before(self.today, days).saturating_add(Duration::minutes(430 + minutes));
-        at.format(&Rfc3339).unwrap_or_default().replace('Z', ".1234567Z")
+        of_registry(at)
     }
 
     /// Adds a manifest, and returns its digest.

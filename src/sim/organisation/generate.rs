@@ -2,12 +2,12 @@
 
 use super::{Organisation, SimDefinition, SimGallery, SimVersion};
 use crate::sim::ids::subscription_id;
+use crate::sim::times;
 use crate::source::locations::short_name;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 /// The size of a generated organisation: numbers of its resources.
@@ -173,7 +173,7 @@ impl Generator {
     fn date(&mut self, from: i64, to: i64) -> String {
         let days = self.random.random_range(from..to);
         let at = self.epoch + Duration::days(days);
-        at.format(&Rfc3339).unwrap_or_default().replace('Z', ".1234567+00:00")
+        times::of_compute(at)
     }
 
     /// A random image definition with this number of versions.

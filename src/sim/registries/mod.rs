@@ -10,12 +10,12 @@ pub use pushed::Pushed;
 pub(super) use pushed::{Pieces, UploadError};
 
 use super::ids::{TENANT, subscription_id};
+use super::times;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 /// The changeable attributes of a repository, a manifest or a tag.
@@ -138,10 +138,10 @@ pub struct SimRegistry {
 pub(super) const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The media type of an index.
 pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// The media type of an image\'s configuration.
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// The media type of an image's configuration.
+pub(super) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// The media type of a layer.
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+pub(super) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 /// The digest of some bytes.
 pub(super) fn digest(bytes: &[u8]) -> String {
@@ -203,7 +203,7 @@ impl Generator {
     /// A random time before the epoch, as ACR writes times.
     fn date(&mut self) -> String {
         let at = self.epoch - Duration::minutes(self.random.random_range(1..600_000));
-        at.format(&Rfc3339).unwrap_or_default().replace('Z', ".1234567Z")
+        times::of_registry(at)
     }
 
     /// A random image and its digest.
