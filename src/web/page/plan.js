@@ -93,13 +93,19 @@ export async function show(place) {
   const result = make("section", { "aria-label": "Plan", "aria-live": "polite" });
   /** @param {string} name @param {any} plan */
   const put = (name, plan) => result.replaceChildren(...review(name, plan).filter((node) => node !== null));
+  let chosen = 0;
   /** @param {File | undefined} file */
   const open = async (file) => {
     if (!file) return;
     opened = null;
+    chosen += 1;
+    const mine = chosen;
     try {
       if (file.size > LARGEST) throw new Error(`The file has ${bytes(file.size)}, which is more than a plan of 100,000 manifests.`);
-      const plan = parsed(await file.text());
+      const text = await file.text();
+      // A large file may be read after one that was opened later.
+      if (mine !== chosen) return;
+      const plan = parsed(text);
       put(file.name, plan);
       opened = { name: file.name, plan };
     } catch (error) {
