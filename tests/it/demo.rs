@@ -1,9 +1,11 @@
 //! The world of the demo: it follows from the day alone, and looks like the marketplace.
 
+use crate::support::{azimg, debian, finish, wait_for};
 use crate::tests;
 use azimg::testing::catalog::aliases::ALIASES;
 use azimg::testing::sim::{World, demo_world};
 use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
 use time::{Date, Month};
 
 tests![
@@ -11,6 +13,7 @@ tests![
     a_demo_of_the_next_day_has_news_and_keeps_the_rest,
     aliases_of_the_azure_cli_are_in_the_demo,
     locations_of_the_demo_differ,
+    a_demo_that_midnight_interrupts_is_resumed needs [Faketime],
 ];
 
 fn day(number: u8) -> Date {
@@ -70,4 +73,33 @@ fn locations_of_the_demo_differ() {
     let few = all.iter().filter(|(_, locations)| *locations < 8).count();
     assert!((all.len() / 100..all.len() / 2).contains(&few), "{few} of {}", all.len());
     assert!(all.iter().all(|(_, locations)| *locations > 0));
+}
+
+/// The world of the next day lacks some of what the plan names and has what it does not.
+fn a_demo_that_midnight_interrupts_is_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let at = |time: &str, arguments: &[&str]| {
+        let mut command = azimg(arguments);
+        command.env("LD_PRELOAD", debian::faketime()).env("DONT_FAKE_MONOTONIC", "1");
+        command.env("FAKETIME", format!("@{time}")).env("TZ", "UTC");
+        command
+    };
+    let sources = ["--source", "registry", "--source", "marketplace", "--details", "none"];
+    let demo = [&["crawl", "--demo", "--store", path], &sources[..]].concat();
+    let mut child = at("2026-11-20 23:59:00", &demo);
+    let child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for("an outcome", || {
+        let runs = std::fs::read_dir(folder.path().join("runs")).ok()?;
+        let mut outcomes = runs.map(|run| run.unwrap().path().join("outcomes/registry"));
+        outcomes.any(|outcomes| outcomes.exists()).then_some(())
+    });
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let stderr = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+    let (_, next) = stderr.split_once("Resume with: azimg ").expect("how to go on");
+    let next: Vec<&str> = next.split_whitespace().collect();
+    let (code, _, stderr) = finish(&mut at("2026-11-21 00:05:00", &next));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.contains("(complete)"), "{stderr}");
 }

@@ -110,6 +110,21 @@ async function plan() {
     for (const part of await page.locator('main details > summary').all()) await part.click();
     found.push(await page.locator('main section').innerText());
   }
+  // The first of two files is read last: the review is of the second.
+  await page.evaluate(() => {
+    const text = Blob.prototype.text;
+    let count = 0;
+    Blob.prototype.text = function late() {
+      const own = text.call(this);
+      count += 1;
+      return count > 1 ? own : new Promise((resolve) => { globalThis.readFirst = () => { resolve(own); }; });
+    };
+  });
+  await page.locator('input[type=file]').setInputFiles(task.plans[1]);
+  await page.locator('input[type=file]').setInputFiles(task.plans[0]);
+  await page.waitForFunction(() => document.querySelector('main section')?.textContent?.includes('can be applied until'));
+  await page.evaluate(async () => { globalThis.readFirst(); await new Promise((resolve) => { setTimeout(resolve, 50); }); });
+  found.push(await page.locator('main section').innerText());
   return found;
 }
 

@@ -274,6 +274,7 @@ fn plans_are_reviewed_and_code_is_chosen_in_the_browser() {
     assert!(text(0).contains("can be applied until"), "{}", text(0));
     assert!(text(1).contains("expired") && text(1).contains(name), "{}", text(1));
     assert!(text(2).contains("This is not a plan"), "{}", text(2));
+    assert!(text(3).contains("can be applied until"), "{}", text(3));
     let code = &found["snippets"];
     assert!(code["first"].as_str().unwrap().starts_with("az vm create"), "{code:#}");
     assert_eq!([&code["chosen"], &code["kept"]], ["Bicep", "Bicep"]);

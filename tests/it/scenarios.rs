@@ -86,8 +86,7 @@ fn four_instances_process_five_thousand_messages() {
         .collect();
     write_rows(&file, &rows);
     let stage = Stage::new(Azure::start(World::load(&[&file]).unwrap()));
-    // Blobs on the disk, which the instances share: Azurite looks through all that it has for each one
-    //.
+    // Blobs on the disk, which the instances share: Azurite looks through all that it has for each one.
     let kept = stage.folder.path().join("store");
     let settings = [
         ("AZIMG_LOG", "info"),

@@ -103,13 +103,13 @@ export async function show(place) {
     try {
       if (file.size > LARGEST) throw new Error(`The file has ${bytes(file.size)}, which is more than a plan of 100,000 manifests.`);
       const text = await file.text();
-      // A large file may be read after one that was opened later.
+      // Reading a large file may end after one that was opened later.
       if (mine !== chosen) return;
       const plan = parsed(text);
       put(file.name, plan);
       opened = { name: file.name, plan };
     } catch (error) {
-      result.replaceChildren(state("This is not a plan", error instanceof Error ? error.message : String(error)));
+      if (mine === chosen) result.replaceChildren(state("This is not a plan", error instanceof Error ? error.message : String(error)));
     }
   };
   const field = make("input", { type: "file", accept: ".json,application/json", "aria-label": "Purge plan", onchange: (/** @type {Event} */ event) => void open(/** @type {HTMLInputElement} */ (event.target).files?.[0]) });
