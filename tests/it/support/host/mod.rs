@@ -59,6 +59,8 @@ pub struct TestHost {
     pub content_type: &'static str,
     /// A caller without an answer after this many checks is cut off.
     pub most_looks: u32,
+    /// The lease of a received message, in seconds.
+    pub lease: i32,
     /// The number of checks made.
     pub looks: AtomicU32,
 }
@@ -110,6 +112,7 @@ impl TestHost {
             failed: Mutex::new(Vec::new()),
             content_type: "application/json",
             most_looks: MOST_LOOKS,
+            lease: queues::LEASE,
             looks: AtomicU32::new(0),
         }
     }

@@ -11,8 +11,9 @@ use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// The lease of a message, in seconds. It is renewed while the function runs.
-const LEASE: i32 = 600;
+/// The lease of a message, in seconds, which the host renews while the function runs. The messages
+/// of a response that got lost are received again after it.
+pub(super) const LEASE: i32 = 600;
 /// The interval at which the end of the work is checked.
 const LOOK: Duration = Duration::from_millis(90);
 /// The initial and the maximum polling interval of an empty queue.
@@ -119,7 +120,7 @@ impl TestHost {
         let client = self.queues.queue(&self.queue_of(name)).unwrap();
         let options = QueueClientReceiveMessagesOptions {
             number_of_messages: Some(i32::try_from(most.min(32)).unwrap()),
-            visibility_timeout: Some(LEASE),
+            visibility_timeout: Some(self.lease),
             ..Default::default()
         };
         match client.receive_messages(Some(options)).await {
