@@ -4,14 +4,13 @@ use super::alias::ALIASES;
 use super::distinct::locations;
 use super::rows::{DEFINITION, GALLERY, REGISTRY, REPOSITORY, RowTable};
 use super::{Catalog, Filter};
-use crate::format::index::{Index, Level, Pool};
+use crate::format::index::{Index, Level};
 use crate::image::names::folded;
 use memchr::memmem::Finder;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::ops::Range;
 use time::OffsetDateTime;
 
 /// What a suggested name is the name of.
@@ -90,7 +89,7 @@ type Fits = Vec<u8>;
 
 /// How well a name fits: its best word. Every word must be in the name or in one of those above it,
 /// and at least one in the name. Zero if it does not fit.
-fn fit(own: &Fits, above: &[&Fits]) -> u8 {
+fn fit(own: &[u8], above: &[&[u8]]) -> u8 {
     let found = |word: usize| own[word] > 0 || above.iter().any(|fits| fits[word] > 0);
     if (0..own.len()).all(found) { own.iter().copied().max().unwrap_or_default() } else { 0 }
 }
@@ -98,14 +97,37 @@ fn fit(own: &Fits, above: &[&Fits]) -> u8 {
 /// A name that fits: how well, and what it is. The best is the least.
 type Candidate = (Reverse<u8>, Reverse<u32>, SuggestionKind, [u32; 3]);
 
-/// The texts of a pool, each with how well each word fits it.
-fn fits_of(pool: &Pool, words: &[Word]) -> Vec<Fits> {
-    let count = u32::try_from(pool.len()).unwrap_or(u32::MAX);
-    let fits = |id: u32| {
-        let name = pool.folded_bytes(id);
-        words.iter().map(|word| word.fit(name)).collect()
-    };
-    (0..count).map(fits).collect()
+/// How well each word fits each name of an index.
+struct NameFits {
+    /// For each level, the fits of all names, one after the other.
+    levels: [Vec<u8>; 3],
+    words: usize,
+}
+
+impl NameFits {
+    fn new(index: &Index, words: &[Word]) -> Self {
+        let mut levels = Level::ALL.map(|level| vec![0; index.names(level).len() * words.len()]);
+        for (number, word) in words.iter().enumerate() {
+            let mut add = |level: Level, name: u32| {
+                let fit = word.fit(index.names(level).folded_bytes(name));
+                levels[level as usize][name as usize * words.len() + number] = fit;
+            };
+            let text = std::str::from_utf8(word.0.needle()).unwrap_or_default();
+            if index.pieces().find(text, |level, name, _| add(level, name)) {
+                continue;
+            }
+            for level in Level::ALL {
+                let count = u32::try_from(index.names(level).len()).unwrap_or(u32::MAX);
+                (0..count).for_each(|name| add(level, name));
+            }
+        }
+        Self { levels, words: words.len() }
+    }
+
+    fn of(&self, level: Level, name: u32) -> &[u8] {
+        let start = name as usize * self.words;
+        &self.levels[level as usize][start..start + self.words]
+    }
 }
 
 /// Names that may be meant by `search` at `now`: at most `top`, best first. Names of galleries and
@@ -159,24 +181,17 @@ fn named(kind: SuggestionKind, text: &str, images: u32) -> Suggestion {
     }
 }
 
-/// The rows below a group of `level`.
+/// The number of rows below a group of `level`.
 fn rows_below(index: &Index, level: Level, group: u32) -> u32 {
-    let mut range: Range<u32> = index.members(level, group);
-    for below in [Level::Offer, Level::Sku] {
-        if (below as usize) > (level as usize) && !range.is_empty() {
-            let last = index.members(below, range.end - 1);
-            range = index.members(below, range.start).start..last.end;
-        }
-    }
-    range.end.saturating_sub(range.start)
+    let skus = index.skus_below(level, group);
+    let first = |sku: u32| index.members(Level::Sku, sku).start;
+    first(skus.end) - first(skus.start)
 }
 
 /// The best publishers, offers and SKUs, at most `top`.
 fn in_index(index: &Index, words: &[Word], top: usize) -> Vec<(u8, Suggestion)> {
-    let levels = [Level::Publisher, Level::Offer, Level::Sku];
-    let fits = levels.map(|level| fits_of(index.names(level), words));
-    let of =
-        |level: Level, group: u32| &fits[level as usize][index.group_name(level, group) as usize];
+    let fits = NameFits::new(index, words);
+    let of = |level: Level, group: u32| fits.of(level, index.group_name(level, group));
     let mut found: Vec<Candidate> = Vec::new();
     let mut add = |fit: u8, level: Level, path: [u32; 3]| {
         if fit > 0 {

@@ -13,10 +13,9 @@ pub(super) fn near<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) ->
 /// Describes the first wrong name of publisher, offer and SKU, with similar ones. `None` when all
 /// exist.
 pub(super) fn wrong_name(index: &Index, names: [&str; 3]) -> Option<String> {
-    let all = [Level::Publisher, Level::Offer, Level::Sku];
     let all_publishers = 0..index.groups(Level::Publisher);
     let mut ranges = vec![all_publishers];
-    for (at, (level, name)) in all.into_iter().zip(names).enumerate() {
+    for (at, (level, name)) in Level::ALL.into_iter().zip(names).enumerate() {
         let found: Vec<u32> =
             ranges.iter().flat_map(|range| index.find(level, range.clone(), name)).collect();
         if found.is_empty() {

@@ -2,8 +2,6 @@
 
 use crate::format::index::{GroupPath, Index, Level};
 
-const LEVELS: [Level; 3] = [Level::Publisher, Level::Offer, Level::Sku];
-
 /// The name of a group of `level` in a path.
 pub(super) fn name(index: &Index, level: Level, group_path: GroupPath) -> &str {
     index.names(level).get(index.group_name(level, group_path[level as usize]))
@@ -12,7 +10,7 @@ pub(super) fn name(index: &Index, level: Level, group_path: GroupPath) -> &str {
 /// Whether two adjacent paths of the table differ in a name down to `level`. Azure treats names
 /// that differ only in case as the same, and the table sorts such names next to each other.
 pub(super) fn differ(index: &Index, level: Level, one: GroupPath, other: GroupPath) -> bool {
-    LEVELS.iter().take(level as usize + 1).any(|level| {
+    Level::ALL.iter().take(level as usize + 1).any(|level| {
         let at = *level as usize;
         let names = || [one, other].map(|group_path| name(index, *level, group_path));
         one[at] != other[at] && !matches!(names(), [a, b] if a.eq_ignore_ascii_case(b))

@@ -200,7 +200,7 @@ impl<'a> SkuGroups<'a> {
         let index = self.index;
         let (at, path, is_latest) = shown(index, group, self.now);
         let row = index.row(at);
-        let names = [Level::Publisher, Level::Offer, Level::Sku].map(|l| name(index, l, path));
+        let names = Level::ALL.map(|l| name(index, l, path));
         let version = index.versions().get(row.version());
         let traits = index.traits_of(row.traits());
         let latest_in = is_latest.then(|| self.places(index.location_bits(row.locations())));

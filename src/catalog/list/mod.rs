@@ -3,20 +3,21 @@
 
 mod details;
 mod parts;
+mod search;
+mod text;
 mod unknown;
 
 pub(super) use parts::{Candidate, part};
 pub use unknown::unknown;
 
-use super::alias;
 use super::filter::Filter;
 use crate::format::index::{GroupPath, Index, Level, Pool};
 use crate::image::name::short_name;
-use crate::image::names::folded;
 use crate::image::{Status, nanoseconds};
 use details::{Details, Fit};
-use memchr::memmem::Finder;
+use search::Search;
 use std::ops::{ControlFlow, Range};
+use text::TextScores;
 use time::OffsetDateTime;
 
 /// A row's number and its path.
@@ -33,92 +34,6 @@ pub struct Page {
     pub next: Option<u32>,
 }
 
-const LEVELS: [Level; 3] = [Level::Publisher, Level::Offer, Level::Sku];
-/// How a word occurs in a name: inside it, at the start of a word, or as a whole word.
-const WITHIN: u8 = 1;
-const PREFIX: u8 = 2;
-const WHOLE: u8 = 3;
-
-/// Score of each text of a pool; zero if the text does not match. Empty when no text matches.
-struct TextScores(Vec<u8>);
-
-impl TextScores {
-    fn of(&self, id: u32) -> u8 {
-        self.0.get(id as usize).copied().unwrap_or_default()
-    }
-
-    /// Scores all texts that contain `part`, ignoring case.
-    fn find(pool: &Pool, part: &str) -> Self {
-        Self::places(pool, &folded(part), |at| {
-            let name = pool.text().get(at..at + part.len());
-            name.is_some_and(|name| name.eq_ignore_ascii_case(part.as_bytes()))
-        })
-    }
-
-    /// Scores all texts that contain `word`, a folded word of a search: the kind of separator is
-    /// ignored.
-    fn word(pool: &Pool, word: &str) -> Self {
-        Self::places(pool, word, |_| true)
-    }
-
-    /// Scores all texts that contain `needle`, which is folded, at an offset that `is_it` accepts.
-    fn places(pool: &Pool, needle: &str, is_it: impl Fn(usize) -> bool) -> Self {
-        if !pool.may_have(needle) {
-            return Self(Vec::new());
-        }
-        let mut fits = vec![0; pool.len()];
-        if needle.is_empty() {
-            fits.fill(WITHIN);
-            return Self(fits);
-        }
-        let text = pool.folded();
-        let finder = Finder::new(needle.as_bytes());
-        let mut from = 0;
-        while let Some(at) = finder.find(text.get(from..).unwrap_or_default()) {
-            let at = from + at;
-            let (id, range) = pool.at(at);
-            from = at + 1;
-            let end = at + needle.len();
-            if end > range.end || !is_it(at) {
-                continue;
-            }
-            let inner = |at: usize| text.get(at).is_some_and(u8::is_ascii_alphanumeric);
-            let begins = at == range.start || !inner(at - 1);
-            let ends = end == range.end || !inner(end);
-            let fit = match (begins, ends) {
-                (true, true) => WHOLE,
-                (true, false) => PREFIX,
-                (false, _) => WITHIN,
-            };
-            if let Some(best) = fits.get_mut(id as usize) {
-                *best = fit.max(*best);
-                if *best == WHOLE {
-                    from = range.end;
-                }
-            }
-        }
-        Self(fits)
-    }
-
-    /// Scores the texts that equal `wanted`, ignoring case.
-    fn same(pool: &Pool, wanted: &str) -> Self {
-        let count = u32::try_from(pool.len()).unwrap_or(u32::MAX);
-        let same = |id| u8::from(pool.get(id).eq_ignore_ascii_case(wanted));
-        Self((0..count).map(same).collect())
-    }
-}
-
-/// A word of a search, with its scores for publishers, offers, SKUs and versions.
-struct SearchWord {
-    names: [TextScores; 3],
-    /// The SKU groups that the word is an alias of.
-    short: Vec<u32>,
-    versions: TextScores,
-    /// Whether the word occurs in any version. For most words it does not, and rows need not be
-    /// scored individually.
-    in_versions: bool,
-}
-
 /// A filter, prepared for one index.
 pub(super) struct ListQuery<'a> {
     index: &'a Index,
@@ -131,30 +46,7 @@ pub(super) struct ListQuery<'a> {
     locations: Vec<u32>,
     not_locations: Vec<u32>,
     latest: bool,
-    words: Vec<SearchWord>,
-}
-
-impl SearchWord {
-    /// Prepares a folded word.
-    fn new(index: &Index, word: &str) -> Self {
-        let versions = TextScores::word(index.versions(), word);
-        let short = alias::find(word).map(|alias| index.skus(alias.sku));
-        Self {
-            names: LEVELS.map(|level| TextScores::word(index.names(level), word)),
-            short: short.into_iter().flatten().map(|[.., sku]| sku).collect(),
-            in_versions: versions.0.iter().any(|fit| *fit > 0),
-            versions,
-        }
-    }
-
-    /// Returns the best score of the word for the names of a SKU.
-    fn fit(&self, index: &Index, group_path: GroupPath) -> u8 {
-        if self.short.contains(&group_path[2]) {
-            return WHOLE;
-        }
-        let name = |i: usize| self.names[i].of(index.group_name(LEVELS[i], group_path[i]));
-        name(0).max(name(1)).max(name(2))
-    }
+    search: Search,
 }
 
 impl<'a> ListQuery<'a> {
@@ -172,11 +64,10 @@ impl<'a> ListQuery<'a> {
             })
         };
         let wanted = [&filter.publisher, &filter.offer, &filter.sku];
-        let names = std::array::from_fn(|i| texts(index.names(LEVELS[i]), wanted[i]));
+        let names = std::array::from_fn(|i| texts(index.names(Level::ALL[i]), wanted[i]));
         let count = u32::try_from(index.locations().len()).unwrap_or(u32::MAX);
         let location =
             |name: &String| (0..count).find(|id| index.locations().get(*id) == short_name(name));
-        let words = filter.words().into_iter().map(|word| SearchWord::new(index, &word));
         let statuses = Status::ALL.map(|status| filter.has_status(status));
         Some(Self {
             index,
@@ -189,7 +80,7 @@ impl<'a> ListQuery<'a> {
             // An excluded location that the index does not contain excludes nothing.
             not_locations: filter.not_locations.iter().filter_map(location).collect(),
             latest: filter.latest,
-            words: words.collect(),
+            search: Search::new(index, filter),
         })
     }
 
@@ -243,78 +134,56 @@ impl<'a> ListQuery<'a> {
     ) {
         let [publisher, offer, sku] = self.index.path_of(from);
         let index = self.index;
+        // The next SKU that may match the search. Most groups have none.
+        let mut next = self.search.next(sku);
         for p in publisher..index.groups(Level::Publisher) {
             let fits = self.has_group(Level::Publisher, p);
-            if !fits && !every_publisher {
+            if next >= index.skus_below(Level::Publisher, p).end || (!fits && !every_publisher) {
                 continue;
             }
             for o in starting_at(index.members(Level::Publisher, p), offer) {
-                if !self.has_group(Level::Offer, o) {
+                let skus = index.members(Level::Offer, o);
+                next = self.search.next(next.max(skus.start));
+                if next >= skus.end || !self.has_group(Level::Offer, o) {
                     continue;
                 }
-                for s in starting_at(index.members(Level::Offer, o), sku) {
-                    if self.has_group(Level::Sku, s) && visit([p, o, s], fits).is_break() {
+                while next < skus.end {
+                    if self.has_group(Level::Sku, next) && visit([p, o, next], fits).is_break() {
                         return;
                     }
+                    next = self.search.next(next + 1);
                 }
             }
         }
     }
 
+    /// The search score of a row, given the scores of its SKU's names: their sum `score`, and that
+    /// of each word in `fits`. `None` when a word does not match.
+    fn score(&self, row: u32, score: usize, fits: &[u8]) -> Option<usize> {
+        if self.search.in_versions {
+            self.search.score(self.index.row(row).version(), fits)
+        } else {
+            Some(score)
+        }
+    }
+
     /// Visits the accepted rows in table order, each with its path and search score.
     pub(super) fn visit(&self, mut visit: impl FnMut(GroupPath, u32, usize)) {
-        let in_versions = self.is_in_versions();
         let mut fits = Vec::new();
         self.walk(0, |group_path| {
-            let Some(score) = self.fit_names(group_path, &mut fits) else {
+            let Some(score) = self.search.fit_names(group_path[2], &mut fits) else {
                 return ControlFlow::Continue(());
             };
             for row in self.index.members(Level::Sku, group_path[2]) {
                 if !self.accepts(row, group_path) {
                     continue;
                 }
-                let score = if in_versions { self.score(row, &fits) } else { Some(score as usize) };
-                if let Some(score) = score {
+                if let Some(score) = self.score(row, score, &fits) {
                     visit(group_path, row, score);
                 }
             }
             ControlFlow::Continue(())
         });
-    }
-
-    /// Whether a word occurs in a version, so that rows of the same SKU may have different scores.
-    fn is_in_versions(&self) -> bool {
-        self.words.iter().any(|word| word.in_versions)
-    }
-
-    /// Scores each word against the names of a SKU into `fits`, and returns the sum. `None` when a
-    /// word matches neither a name nor any version.
-    fn fit_names(&self, group_path: GroupPath, fits: &mut Vec<u8>) -> Option<u32> {
-        fits.clear();
-        for word in &self.words {
-            let best = word.fit(self.index, group_path);
-            if best == 0 && !word.in_versions {
-                return None;
-            }
-            fits.push(best);
-        }
-        Some(fits.iter().copied().map(u32::from).sum())
-    }
-
-    /// Returns the search score of a row: the sum over all words of the better of the score in
-    /// `fits`, which is that of the SKU's names, and the score of the version. `None` when a word
-    /// does not match.
-    fn score(&self, row: u32, fits: &[u8]) -> Option<usize> {
-        let version = self.index.row(row).version();
-        let mut sum = 0;
-        for (word, best) in self.words.iter().zip(fits) {
-            let best = (*best).max(word.versions.of(version));
-            if best == 0 {
-                return None;
-            }
-            sum += usize::from(best);
-        }
-        Some(sum)
     }
 }
 
@@ -328,7 +197,7 @@ fn starting_at(range: Range<u32>, from: u32) -> Range<u32> {
 pub fn list(index: &Index, filter: &Filter, from: u32, top: usize, now: OffsetDateTime) -> Page {
     let mut page = Page::default();
     let Some(query) = ListQuery::new(index, filter, now) else { return page };
-    if !query.words.is_empty() {
+    if query.search.words() > 0 {
         return ranked(&query, from as usize, top);
     }
     query.walk(from, |group_path| {
@@ -354,21 +223,20 @@ type Alike = (GroupPath, Range<u32>);
 /// `next` of the page is a position in this order.
 fn ranked(query: &ListQuery<'_>, from: usize, top: usize) -> Page {
     let index = query.index;
-    let most = query.words.len() * usize::from(WHOLE);
+    let most = query.search.words() * Search::BEST;
     let mut ranks: Vec<Vec<Alike>> = vec![Vec::new(); most + 1];
-    let in_versions = query.is_in_versions();
     let mut fits = Vec::new();
     query.walk(0, |group_path| {
-        let Some(score) = query.fit_names(group_path, &mut fits) else {
+        let Some(score) = query.search.fit_names(group_path[2], &mut fits) else {
             return ControlFlow::Continue(());
         };
         let rows = index.members(Level::Sku, group_path[2]);
-        if !in_versions {
-            ranks[score as usize].push((group_path, rows));
+        if !query.search.in_versions {
+            ranks[score].push((group_path, rows));
             return ControlFlow::Continue(());
         }
         for row in rows {
-            if let Some(score) = query.score(row, &fits) {
+            if let Some(score) = query.score(row, score, &fits) {
                 ranks[score].push((group_path, row..row + 1));
             }
         }

@@ -68,11 +68,10 @@ impl ListQuery<'_> {
         mut visit: impl FnMut(Candidate),
     ) {
         let lacking = Lacking::new(self.index, filter, &self.locations);
-        let in_versions = self.is_in_versions();
         let most = u32::from(all_but_one);
         let mut fits = Vec::new();
         self.walk_in(0, all_but_one, |group_path, is_publisher| {
-            let Some(sum) = self.fit_names(group_path, &mut fits) else {
+            let Some(sum) = self.search.fit_names(group_path[2], &mut fits) else {
                 return ControlFlow::Continue(());
             };
             let publisher = if is_publisher { 0 } else { part::PUBLISHER };
@@ -85,8 +84,7 @@ impl ListQuery<'_> {
                 if lacks.count_ones() > most || !self.accepts_rest((at, group_path), status) {
                     continue;
                 }
-                let score = if in_versions { self.score(at, &fits) } else { Some(sum as usize) };
-                let Some(score) = score else { continue };
+                let Some(score) = self.score(at, sum, &fits) else { continue };
                 visit(Candidate { found: (at, group_path), status, score, lacks });
                 if !is_publisher {
                     break;

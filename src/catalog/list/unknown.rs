@@ -16,10 +16,11 @@ pub fn unknown(index: &Index, filter: &Filter, now: OffsetDateTime) -> u64 {
     let Some(query) = query else { return 0 };
     let (mut count, mut fits) = (0, Vec::new());
     query.walk(0, |group_path| {
-        if query.fit_names(group_path, &mut fits).is_some() {
+        if let Some(score) = query.search.fit_names(group_path[2], &mut fits) {
             let rows = index.members(Level::Sku, group_path[2]);
             let unknown = |row: &u32| {
-                query.fit(*row, group_path) == Fit::Unknown && query.score(*row, &fits).is_some()
+                query.fit(*row, group_path) == Fit::Unknown
+                    && query.score(*row, score, &fits).is_some()
             };
             count += rows.filter(unknown).count() as u64;
         }

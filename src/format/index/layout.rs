@@ -207,19 +207,26 @@ impl Pool {
         needle.bytes().all(|byte| occurring[usize::from(byte)])
     }
 
-    /// Returns the number and the range of the text that contains the byte at `at`.
-    pub fn at(&self, at: usize) -> (u32, Range<usize>) {
-        let (mut low, mut high) = (0, self.len());
+    /// Returns the number and the range of the text that contains the byte at `at`, which is not
+    /// before the text `from`. It is fast if that text is near.
+    pub fn at(&self, from: u32, at: usize) -> (u32, Range<usize>) {
+        let is_before = |id: usize| number(&self.ends, id * 4) as usize <= at;
+        let (mut low, mut high, mut step) = (from as usize, from as usize, 1);
+        while high < self.len() && is_before(high) {
+            low = high + 1;
+            high += step;
+            step *= 2;
+        }
+        high = high.min(self.len());
         while low < high {
             let middle = usize::midpoint(low, high);
-            if number(&self.ends, middle * 4) as usize <= at {
+            if is_before(middle) {
                 low = middle + 1;
             } else {
                 high = middle;
             }
         }
-        let start = if low == 0 { 0 } else { number(&self.ends, (low - 1) * 4) };
         let id = u32::try_from(low).unwrap_or(NONE);
-        (id, start as usize..number(&self.ends, low * 4) as usize)
+        (id, self.range(id))
     }
 }

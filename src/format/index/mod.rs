@@ -7,10 +7,12 @@
 
 mod layout;
 mod moment;
+mod pieces;
 mod traits;
 mod writer;
 
 pub use layout::Pool;
+pub use pieces::{NamePieces, Occurrence};
 pub use traits::Traits;
 pub use writer::IndexWriter;
 
@@ -21,6 +23,7 @@ use layout::{DATE, GROUP, NONE, ROW, Section, Sections, TRAIT, damaged, long, nu
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 use time::OffsetDateTime;
 
 /// The levels of names above a version.
@@ -34,6 +37,11 @@ pub enum Level {
     Sku,
 }
 
+impl Level {
+    /// The levels, from the top.
+    pub const ALL: [Self; 3] = [Self::Publisher, Self::Offer, Self::Sku];
+}
+
 /// An open index.
 #[derive(Debug, Clone)]
 pub struct Index {
@@ -42,6 +50,7 @@ pub struct Index {
     versions: Pool,
     locations: Pool,
     json: Pool,
+    pieces: OnceLock<Arc<NamePieces>>,
 }
 
 /// The JSON of the date from which a row is no longer deployable.
@@ -121,6 +130,7 @@ impl Index {
             versions: pool(Section::VersionEnds, Section::Versions)?,
             locations: pool(Section::LocationEnds, Section::Locations)?,
             json: pool(Section::JsonEnds, Section::Json)?,
+            pieces: OnceLock::new(),
             sections,
         };
         this.check()?;
@@ -145,9 +155,7 @@ impl Index {
             }
         }
         let counts = [self.groups(Level::Offer), self.groups(Level::Sku), self.len()];
-        for (level, children) in
-            [Level::Publisher, Level::Offer, Level::Sku].into_iter().zip(counts)
-        {
+        for (level, children) in Level::ALL.into_iter().zip(counts) {
             self.check_groups(level, children)?;
         }
         let records = |section: Section, size: usize| self.sections.of(section).chunks_exact(size);
@@ -380,9 +388,10 @@ impl Index {
         out: &mut Vec<u8>,
     ) {
         let (row, now) = (self.row(at), nanoseconds(now));
-        let levels = [Level::Publisher, Level::Offer, Level::Sku];
-        let [publisher, offer, sku] =
-            std::array::from_fn(|i| self.names[i].bytes(self.group_name(levels[i], group_path[i])));
+        let [publisher, offer, sku] = Level::ALL.map(|level| {
+            let name = self.group_name(level, group_path[level as usize]);
+            self.names(level).bytes(name)
+        });
         let version = self.versions.bytes(row.version());
         let json = |at: usize| self.json.bytes(number(row.record, at));
         out.extend_from_slice(b"{\"kind\":\"marketplace\",\"id\":\"");

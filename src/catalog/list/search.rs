@@ -1,0 +1,159 @@
+//! The words of a search: how each occurs in the names of each SKU, and in each version.
+
+use super::text::TextScores;
+use crate::catalog::alias;
+use crate::catalog::filter::Filter;
+use crate::format::index::{Index, Level, Occurrence};
+
+/// A set of SKUs: one bit for each.
+#[derive(Clone)]
+struct SkuSet(Vec<u64>);
+
+impl SkuSet {
+    fn add(&mut self, sku: u32) {
+        if let Some(word) = self.0.get_mut(sku as usize / 64) {
+            *word |= 1 << (sku % 64);
+        }
+    }
+
+    fn intersect(&mut self, other: &Self) {
+        for (word, other) in self.0.iter_mut().zip(&other.0) {
+            *word &= other;
+        }
+    }
+
+    /// The first SKU of the set from `sku` on; [`u32::MAX`] if there is none.
+    fn next(&self, sku: u32) -> u32 {
+        let (mut at, mut mask) = (sku as usize / 64, !0 << (sku % 64));
+        while let Some(word) = self.0.get(at) {
+            let rest = word & mask;
+            if rest != 0 {
+                let number = at * 64 + rest.trailing_zeros() as usize;
+                return u32::try_from(number).unwrap_or(u32::MAX);
+            }
+            (at, mask) = (at + 1, !0);
+        }
+        u32::MAX
+    }
+}
+
+/// A word of a search, with its scores.
+struct SearchWord {
+    /// The best score of the word for the names of each SKU; zero if it is in none of them.
+    names: Vec<u8>,
+    /// The SKUs whose score is not zero.
+    skus: SkuSet,
+    versions: TextScores,
+    /// Whether the word occurs in any version. For most words it does not, and rows need not be
+    /// scored individually.
+    in_versions: bool,
+}
+
+impl SearchWord {
+    /// Prepares a folded word.
+    fn new(index: &Index, word: &str) -> Self {
+        let versions = TextScores::word(index.versions(), word);
+        let count = index.groups(Level::Sku) as usize;
+        let mut this = Self {
+            names: vec![0; count],
+            skus: SkuSet(vec![0; count.div_ceil(64)]),
+            in_versions: versions.has_matches(),
+            versions,
+        };
+        let pieces = index.pieces();
+        let mut add_name = |level: Level, name: u32, score: u8| {
+            for group in pieces.groups(level, name) {
+                for sku in index.skus_below(level, *group) {
+                    this.add(sku, score);
+                }
+            }
+        };
+        if !pieces.find(word, |level, name, occurrence| add_name(level, name, occurrence as u8)) {
+            for level in Level::ALL {
+                for (name, score) in TextScores::word(index.names(level), word).matches() {
+                    add_name(level, name, score);
+                }
+            }
+        }
+        // A word that is the alias of a SKU.
+        let skus = alias::find(word).map(|alias| index.skus(alias.sku));
+        for [.., sku] in skus.into_iter().flatten() {
+            this.add(sku, Occurrence::Whole as u8);
+        }
+        this
+    }
+
+    fn add(&mut self, sku: u32, score: u8) {
+        if let Some(best) = self.names.get_mut(sku as usize) {
+            *best = score.max(*best);
+            self.skus.add(sku);
+        }
+    }
+}
+
+/// The words of a search, prepared for one index.
+pub(super) struct Search {
+    words: Vec<SearchWord>,
+    /// The SKUs whose names have all words that occur in no version. `None` if that is no
+    /// condition.
+    candidates: Option<SkuSet>,
+    /// Whether a word occurs in a version, so that rows of the same SKU may have different scores.
+    pub(super) in_versions: bool,
+}
+
+impl Search {
+    /// The highest score of a word.
+    pub(super) const BEST: usize = Occurrence::Whole as usize;
+
+    pub(super) fn new(index: &Index, filter: &Filter) -> Self {
+        let words = filter.words().into_iter().map(|word| SearchWord::new(index, &word));
+        let words: Vec<SearchWord> = words.collect();
+        let mut candidates: Option<SkuSet> = None;
+        for word in words.iter().filter(|word| !word.in_versions) {
+            match &mut candidates {
+                Some(all) => all.intersect(&word.skus),
+                None => candidates = Some(word.skus.clone()),
+            }
+        }
+        Self { candidates, in_versions: words.iter().any(|word| word.in_versions), words }
+    }
+
+    /// The number of words.
+    pub(super) fn words(&self) -> usize {
+        self.words.len()
+    }
+
+    /// The first SKU from `sku` on that may match; [`u32::MAX`] if there is none.
+    pub(super) fn next(&self, sku: u32) -> u32 {
+        self.candidates.as_ref().map_or(sku, |skus| skus.next(sku))
+    }
+
+    /// Scores each word against the names of a SKU into `fits`, and returns the sum. `None` when a
+    /// word matches neither a name nor any version.
+    pub(super) fn fit_names(&self, sku: u32, fits: &mut Vec<u8>) -> Option<usize> {
+        fits.clear();
+        for word in &self.words {
+            let best = word.names.get(sku as usize).copied().unwrap_or_default();
+            if best == 0 && !word.in_versions {
+                return None;
+            }
+            fits.push(best);
+        }
+        Some(fits.iter().copied().map(usize::from).sum())
+    }
+
+    /// Returns the score of a row with this version: the sum over all words of the better of the
+    /// score in `fits`, which is that of the SKU's names, and the score of the version. `None` when
+    /// a word does not match.
+    pub(super) fn score(&self, version: u32, fits: &[u8]) -> Option<usize> {
+        let mut sum = 0;
+        for (word, best) in self.words.iter().zip(fits) {
+            let best = (*best).max(word.versions.of(version));
+            if best == 0 {
+                return None;
+            }
+            sum += usize::from(best);
+        }
+        Some(sum)
+    }
+}
