@@ -1,16 +1,11 @@
 //! Lookups in 400,000 images, compared with a bare axum route with bodies of the same size, and
 //! cold starts.
 
-use crate::support::runs::{listed, write_run};
+use crate::large::write_large;
 use crate::support::{azimg, finish};
-use crate::{region, row, table};
+use crate::{row, table};
 use axum::Router;
 use axum::routing::get;
-use azimg::testing::image::marketplace::ListedVersion;
-use azimg::testing::pipeline::publish::publish;
-use azimg::testing::store::Store;
-use azimg::testing::store::local::LocalStore;
-use azimg::testing::work::RunId;
 use bytes::Bytes;
 use std::fmt::Write;
 use std::net::TcpListener;
@@ -20,46 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use time::OffsetDateTime;
 use tokio::runtime::Runtime;
 
-/// Copies of each version of a region's catalog: four make 400,000.
-const COPIES: usize = 4;
 const STARTS: usize = 10;
-
-/// Writes a snapshot, and returns the names of its images.
-fn make(folder: &Path) -> Vec<[String; 4]> {
-    let world = region();
-    let publishers: Vec<String> = world.publishers.iter().map(|p| p.name.clone()).collect();
-    let mut names = Vec::new();
-    let listings: Vec<Vec<ListedVersion>> = world
-        .publishers
-        .iter()
-        .map(|publisher| {
-            let skus = publisher.offers.iter().flat_map(|o| o.skus.iter().map(move |s| (o, s)));
-            let versions = skus.flat_map(|(o, s)| s.versions.iter().map(move |v| (o, s, v)));
-            let copies = versions.flat_map(|(o, s, v)| {
-                (0..COPIES)
-                    .map(move |copy| listed(&o.name, &s.name, format!("{}{copy}", v.version)))
-            });
-            copies.collect()
-        })
-        .collect();
-    for (publisher, rows) in publishers.iter().zip(&listings) {
-        for row in rows {
-            let row = row.clone();
-            names.push([publisher.clone(), row.offer, row.sku, row.version]);
-        }
-    }
-    let now = OffsetDateTime::now_utc();
-    let run = RunId::new(now);
-    let store: Arc<dyn Store> = Arc::new(LocalStore::new(folder.to_owned()));
-    let runtime = Runtime::new().unwrap();
-    let rows = |_: usize, publisher: usize| listings[publisher].clone();
-    runtime.block_on(write_run(store.as_ref(), (run, now, None), 2, &publishers, rows));
-    runtime.block_on(publish(&store, run, now, false)).unwrap();
-    names
-}
 
 struct Handler {
     child: Child,
@@ -212,6 +170,31 @@ fn beside_searches(folder: &Path, address: &str) {
     table("GET / beside searches, six seconds, 16 connections", &lines);
 }
 
+/// How long SKUs with facets take that were never asked for, one after the other.
+fn one_at_a_time(address: &str, paths: &[String]) {
+    let client = reqwest::blocking::Client::new();
+    let all = ["/api/skus?facets=true&count=true".to_owned()];
+    let narrowed: Vec<String> =
+        ["status=active", "location=location01", "architecture=x64", "plan=true", "os=linux"]
+            .map(|filter| format!("{}&{filter}", all[0]))
+            .into();
+    let mut lines = vec![row([&"SKUs and facets, first time", &"p50 ms", &"p95 ms", &"limit"])];
+    for (what, paths) in
+        [("everything", &all[..]), ("one filter", &narrowed[..]), ("a search", &paths[..200])]
+    {
+        let ask = |path: &String| {
+            let begun = Instant::now();
+            client.get(format!("{address}{path}")).send().unwrap().bytes().unwrap();
+            begun.elapsed().as_secs_f64() * 1_000.0
+        };
+        let mut times: Vec<f64> = paths.iter().map(ask).collect();
+        times.sort_by(f64::total_cmp);
+        let at = |share: usize| format!("{:.1}", times[(times.len() - 1) * share / 100]);
+        lines.push(row([&what, &at(50), &at(95), &10]));
+    }
+    table("SKUs and facets, one request after the other", &lines);
+}
+
 /// How long a process takes from its start to its first answers.
 fn cold_start(store: &Path, images: usize, first: &str) {
     let mut lines = vec![row([&"cold start, median of 10", &"ms", &"limit"])];
@@ -227,7 +210,7 @@ fn cold_start(store: &Path, images: usize, first: &str) {
 pub fn run() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
-    let names = make(&store);
+    let names = write_large(&store);
     let some = |count: usize| names.iter().step_by(names.len() / count);
     let one = |[publisher, offer, sku, version]: &[String; 4]| {
         format!("/api/images/{publisher}:{offer}:{sku}:{version}")
@@ -243,18 +226,22 @@ pub fn run() {
         let word = offer.split(['-', '_']).find(|word| word.len() > 2).unwrap_or("server");
         format!("/api/images?search={}&top=100", spelled(word, number))
     };
+    let facets = |name: &[String; 4], number| {
+        search(name, number).replace("images?", "skus?facets=true&count=true&")
+    };
     // No path is repeated before all paths have been used.
     let anew = |path: &dyn Fn(&[String; 4], usize) -> String| {
         let rounds = (1..120).flat_map(|number| some(200).map(move |name| (name, number)));
         rounds.map(|(name, number)| path(name, number)).collect()
     };
-    let kinds: Vec<(&str, Vec<String>)> = vec![
-        ("one URN, 5,000 different", some(5_000).map(one).collect()),
-        ("latest, 5,000 different", some(5_000).map(latest).collect()),
-        ("list of 100, 200 different", some(200).map(|name| list(name, 0)).collect()),
-        ("list of 100, asked for the first time", anew(&list)),
-        ("search, 200 different", some(200).map(|name| search(name, 0)).collect()),
-        ("search, asked for the first time", anew(&search)),
+    let kinds: Vec<(&str, u32, Vec<String>)> = vec![
+        ("one URN, 5,000 different", 70, some(5_000).map(one).collect()),
+        ("latest, 5,000 different", 70, some(5_000).map(latest).collect()),
+        ("list of 100, 200 different", 70, some(200).map(|name| list(name, 0)).collect()),
+        ("list of 100, asked for the first time", 70, anew(&list)),
+        ("search, 200 different", 70, some(200).map(|name| search(name, 0)).collect()),
+        ("search, asked for the first time", 70, anew(&search)),
+        ("SKUs and facets, 200 different", 50, some(200).map(|name| facets(name, 0)).collect()),
     ];
     let first = one(&names[names.len() / 2]);
     cold_start(&store, names.len(), &first);
@@ -264,7 +251,7 @@ pub fn run() {
     let client = reqwest::Client::new();
     let head = ["lookup", "bytes", "requests/s", "÷ bare", "limit", "p99 ms", "÷ bare", "limit"];
     let mut lines = vec![head.map(str::to_owned).to_vec()];
-    for (what, paths) in kinds {
+    for (what, limit, paths) in kinds {
         let sample = paths.iter().step_by(paths.len().div_ceil(100));
         let sizes: Vec<usize> = sample
             .map(|path| runtime.block_on(ask(&client, &format!("{}{path}", handler.address))).len())
@@ -279,13 +266,14 @@ pub fn run() {
             &size,
             &format!("{rate:.0}"),
             &format!("{:.0} %", 100.0 * rate / bare_rate),
-            &"70 %",
+            &format!("{limit} %"),
             &format!("{p99:.2}"),
             &format!("{:.2}", p99 / bare_p99),
             &"2.00",
         ]));
     }
     table("Lookups, 16 connections, against a bare axum route with bodies as large", &lines);
+    one_at_a_time(&handler.address, &anew(&facets));
     beside_searches(folder.path(), &handler.address);
     let status = std::fs::read_to_string(format!("/proc/{}/status", handler.child.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

@@ -13,9 +13,11 @@
 mod support;
 
 mod again;
+mod large;
 mod listing;
 mod lookup;
 mod memory;
+mod page;
 mod peers;
 mod publish;
 mod quota;
@@ -83,7 +85,7 @@ fn row<const N: usize>(cells: [&dyn std::fmt::Display; N]) -> Vec<String> {
 }
 
 fn main() {
-    let benches: [(&str, fn()); 9] = [
+    let benches: [(&str, fn()); 10] = [
         ("quota", quota::run),
         ("peers", peers::run),
         ("wire", wire::run),
@@ -91,6 +93,7 @@ fn main() {
         ("memory", memory::run),
         ("publish", publish::run),
         ("lookup", lookup::run),
+        ("page", page::run),
         ("listing", listing::run),
         ("registry", registry::run),
     ];
