@@ -21,7 +21,7 @@ use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 
 /// Maximum size of the cached answers of one snapshot, in bytes.
-const ANSWERS: u64 = 64 << 20;
+const ANSWERS: u64 = 32 << 20;
 /// Estimated number of cached answers, for the initial allocation.
 const ANSWERS_AT_FIRST: usize = 10_000;
 /// Snapshots kept for unfinished lists, in addition to the current one.
@@ -111,7 +111,10 @@ impl Snapshot {
         if let Some(known) = self.responses.get(&path) {
             return Ok(known);
         }
-        let body = Bytes::from(make(&self.catalog)?);
+        let mut body = make(&self.catalog)?;
+        // The weight of an answer is its length.
+        body.shrink_to_fit();
+        let body = Bytes::from(body);
         self.responses.insert(path, body.clone());
         Ok(body)
     }

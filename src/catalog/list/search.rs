@@ -41,7 +41,7 @@ impl SkuSet {
 struct SearchWord {
     /// The best score of the word for the names of each SKU; zero if it is in none of them.
     names: Vec<u8>,
-    /// The SKUs whose score is not zero.
+    /// The SKUs that have the word in a name or in a version.
     skus: SkuSet,
     versions: TextScores,
     /// Whether the word occurs in any version. For most words it does not, and rows need not be
@@ -80,6 +80,14 @@ impl SearchWord {
         for [.., sku] in skus.into_iter().flatten() {
             this.add(sku, Occurrence::Whole as u8);
         }
+        if this.in_versions {
+            for sku in (0..index.groups(Level::Sku)).filter(|sku| this.names[*sku as usize] == 0) {
+                let has_word = |row: u32| this.versions.of(index.row(row).version()) > 0;
+                if index.members(Level::Sku, sku).any(has_word) {
+                    this.skus.add(sku);
+                }
+            }
+        }
         this
     }
 
@@ -94,8 +102,7 @@ impl SearchWord {
 /// The words of a search, prepared for one index.
 pub(super) struct Search {
     words: Vec<SearchWord>,
-    /// The SKUs whose names have all words that occur in no version. `None` if that is no
-    /// condition.
+    /// The SKUs that have all words, though maybe not in the same version. `None` without words.
     candidates: Option<SkuSet>,
     /// Whether a word occurs in a version, so that rows of the same SKU may have different scores.
     pub(super) in_versions: bool,
@@ -109,7 +116,7 @@ impl Search {
         let words = filter.words().into_iter().map(|word| SearchWord::new(index, &word));
         let words: Vec<SearchWord> = words.collect();
         let mut candidates: Option<SkuSet> = None;
-        for word in words.iter().filter(|word| !word.in_versions) {
+        for word in &words {
             match &mut candidates {
                 Some(all) => all.intersect(&word.skus),
                 None => candidates = Some(word.skus.clone()),
