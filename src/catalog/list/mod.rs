@@ -4,6 +4,7 @@
 mod details;
 mod parts;
 mod search;
+mod sku_set;
 mod text;
 mod unknown;
 
@@ -16,6 +17,7 @@ use crate::image::name::short_name;
 use crate::image::{Status, nanoseconds};
 use details::{Details, Fit};
 use search::Search;
+use sku_set::SkuSet;
 use std::ops::{ControlFlow, Range};
 use text::TextScores;
 use time::OffsetDateTime;
@@ -37,7 +39,11 @@ pub struct Page {
 /// A filter, prepared for one index.
 pub(super) struct ListQuery<'a> {
     index: &'a Index,
-    names: [Option<TextScores>; 3],
+    /// The SKUs of the publishers that match. `None` if all do, as in the next field.
+    publishers: Option<SkuSet>,
+    /// The SKUs that match and whose offers match, and that have all words of the search, though
+    /// maybe not all in the same version.
+    skus: Option<SkuSet>,
     versions: Option<TextScores>,
     details: Details<'a>,
     /// The time of the query, in nanoseconds since 1970.
@@ -63,15 +69,21 @@ impl<'a> ListQuery<'a> {
                 TextScores::find(pool, wanted)
             })
         };
-        let wanted = [&filter.publisher, &filter.offer, &filter.sku];
-        let names = std::array::from_fn(|i| texts(index.names(Level::ALL[i]), wanted[i]));
+        let named = |level: Level, wanted: &Option<String>| {
+            Some(SkuSet::named(index, level, &texts(index.names(level), wanted)?))
+        };
+        let search = Search::new(index, filter);
+        let names = [(Level::Offer, &filter.offer), (Level::Sku, &filter.sku)];
+        let names = names.map(|(level, wanted)| named(level, wanted));
+        let skus = SkuSet::in_all(names.iter().flatten().chain(search.skus()));
         let count = u32::try_from(index.locations().len()).unwrap_or(u32::MAX);
         let location =
             |name: &String| (0..count).find(|id| index.locations().get(*id) == short_name(name));
         let statuses = Status::ALL.map(|status| filter.has_status(status));
         Some(Self {
             index,
-            names,
+            publishers: named(Level::Publisher, &filter.publisher),
+            skus,
             versions: texts(index.versions(), &filter.version),
             details: Details::new(index, filter),
             now: nanoseconds(now),
@@ -80,14 +92,8 @@ impl<'a> ListQuery<'a> {
             // An excluded location that the index does not contain excludes nothing.
             not_locations: filter.not_locations.iter().filter_map(location).collect(),
             latest: filter.latest,
-            search: Search::new(index, filter),
+            search,
         })
-    }
-
-    fn has_group(&self, level: Level, group: u32) -> bool {
-        self.names[level as usize]
-            .as_ref()
-            .is_none_or(|fits| fits.of(self.index.group_name(level, group)) > 0)
     }
 
     /// Whether a status is accepted. An unknown status matches only if every status is
@@ -119,40 +125,41 @@ impl<'a> ListQuery<'a> {
         self.index.is_latest(at, group_path[2], self.now)
     }
 
-    /// Visits the SKUs whose names match, starting with the SKU of row `from`.
-    fn walk(&self, from: u32, mut visit: impl FnMut(GroupPath) -> ControlFlow<()>) {
-        self.walk_in(from, false, |group_path, _| visit(group_path));
+    /// Visits the SKUs that match, starting with the SKU of row `from`.
+    fn walk(&self, from: u32, visit: impl FnMut(GroupPath) -> ControlFlow<()>) {
+        let sets = self.publishers.iter().chain(&self.skus);
+        self.walk_in(SkuSet::in_all(sets).as_ref(), from, visit);
     }
 
-    /// Like [`walk`](Self::walk), but visits the SKUs of every publisher if `every_publisher` is
-    /// set. Also tells whether the name of the publisher matches.
+    /// Like [`walk`](Self::walk), but visits the SKUs of every publisher. Also tells whether the
+    /// publisher matches.
+    fn walk_all_publishers(&self, mut visit: impl FnMut(GroupPath, bool) -> ControlFlow<()>) {
+        self.walk_in(self.skus.as_ref(), 0, |group_path| {
+            let is_in = |skus: &SkuSet| skus.contains(group_path[2]);
+            visit(group_path, self.publishers.as_ref().is_none_or(is_in))
+        });
+    }
+
+    /// Visits the SKUs of a set; `None` is all.
     fn walk_in(
         &self,
+        skus: Option<&SkuSet>,
         from: u32,
-        every_publisher: bool,
-        mut visit: impl FnMut(GroupPath, bool) -> ControlFlow<()>,
+        mut visit: impl FnMut(GroupPath) -> ControlFlow<()>,
     ) {
-        let [publisher, offer, sku] = self.index.path_of(from);
         let index = self.index;
-        // The next SKU that may match the search. Most groups have none.
-        let mut next = self.search.next(sku);
-        for p in publisher..index.groups(Level::Publisher) {
-            let fits = self.has_group(Level::Publisher, p);
-            if next >= index.skus_below(Level::Publisher, p).end || (!fits && !every_publisher) {
-                continue;
-            }
-            for o in starting_at(index.members(Level::Publisher, p), offer) {
-                let skus = index.members(Level::Offer, o);
-                next = self.search.next(next.max(skus.start));
-                if next >= skus.end || !self.has_group(Level::Offer, o) {
-                    continue;
+        let next = |sku: u32| skus.map_or(sku, |skus| skus.next(sku));
+        let [mut publisher, mut offer, sku] = index.path_of(from);
+        let (mut sku, count) = (next(sku), index.groups(Level::Sku));
+        while sku < count {
+            offer = index.parent(Level::Offer, offer, sku);
+            publisher = index.parent(Level::Publisher, publisher, offer);
+            let end = index.members(Level::Offer, offer).end;
+            while sku < end {
+                if visit([publisher, offer, sku]).is_break() {
+                    return;
                 }
-                while next < skus.end {
-                    if self.has_group(Level::Sku, next) && visit([p, o, next], fits).is_break() {
-                        return;
-                    }
-                    next = self.search.next(next + 1);
-                }
+                sku = next(sku + 1);
             }
         }
     }

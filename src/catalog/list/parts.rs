@@ -4,7 +4,7 @@
 use super::details::{Fit, fits_of};
 use super::{Found, ListQuery};
 use crate::catalog::filter::Filter;
-use crate::format::index::{Index, Level};
+use crate::format::index::{GroupPath, Index, Level};
 use crate::image::Status;
 use std::ops::ControlFlow;
 
@@ -70,7 +70,7 @@ impl ListQuery<'_> {
         let lacking = Lacking::new(self.index, filter, &self.locations);
         let most = u32::from(all_but_one);
         let mut fits = Vec::new();
-        self.walk_in(0, all_but_one, |group_path, is_publisher| {
+        let mut visit_sku = |group_path: GroupPath, is_publisher: bool| {
             let Some(sum) = self.search.fit_names(group_path[2], &mut fits) else {
                 return ControlFlow::Continue(());
             };
@@ -91,7 +91,12 @@ impl ListQuery<'_> {
                 }
             }
             ControlFlow::Continue(())
-        });
+        };
+        if all_but_one {
+            self.walk_all_publishers(visit_sku);
+        } else {
+            self.walk(0, |group_path| visit_sku(group_path, true));
+        }
     }
 
     /// Whether the parts of the filter that have no bit accept a row.

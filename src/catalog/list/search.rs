@@ -1,41 +1,10 @@
 //! The words of a search: how each occurs in the names of each SKU, and in each version.
 
+use super::sku_set::SkuSet;
 use super::text::TextScores;
 use crate::catalog::alias;
 use crate::catalog::filter::Filter;
 use crate::format::index::{Index, Level, Occurrence};
-
-/// A set of SKUs: one bit for each.
-#[derive(Clone)]
-struct SkuSet(Vec<u64>);
-
-impl SkuSet {
-    fn add(&mut self, sku: u32) {
-        if let Some(word) = self.0.get_mut(sku as usize / 64) {
-            *word |= 1 << (sku % 64);
-        }
-    }
-
-    fn intersect(&mut self, other: &Self) {
-        for (word, other) in self.0.iter_mut().zip(&other.0) {
-            *word &= other;
-        }
-    }
-
-    /// The first SKU of the set from `sku` on; [`u32::MAX`] if there is none.
-    fn next(&self, sku: u32) -> u32 {
-        let (mut at, mut mask) = (sku as usize / 64, !0 << (sku % 64));
-        while let Some(word) = self.0.get(at) {
-            let rest = word & mask;
-            if rest != 0 {
-                let number = at * 64 + rest.trailing_zeros() as usize;
-                return u32::try_from(number).unwrap_or(u32::MAX);
-            }
-            (at, mask) = (at + 1, !0);
-        }
-        u32::MAX
-    }
-}
 
 /// A word of a search, with its scores.
 struct SearchWord {
@@ -53,10 +22,9 @@ impl SearchWord {
     /// Prepares a folded word.
     fn new(index: &Index, word: &str) -> Self {
         let versions = TextScores::word(index.versions(), word);
-        let count = index.groups(Level::Sku) as usize;
         let mut this = Self {
-            names: vec![0; count],
-            skus: SkuSet(vec![0; count.div_ceil(64)]),
+            names: vec![0; index.groups(Level::Sku) as usize],
+            skus: SkuSet::none(index),
             in_versions: versions.has_matches(),
             versions,
         };
@@ -102,8 +70,6 @@ impl SearchWord {
 /// The words of a search, prepared for one index.
 pub(super) struct Search {
     words: Vec<SearchWord>,
-    /// The SKUs that have all words, though maybe not in the same version. `None` without words.
-    candidates: Option<SkuSet>,
     /// Whether a word occurs in a version, so that rows of the same SKU may have different scores.
     pub(super) in_versions: bool,
 }
@@ -115,14 +81,7 @@ impl Search {
     pub(super) fn new(index: &Index, filter: &Filter) -> Self {
         let words = filter.words().into_iter().map(|word| SearchWord::new(index, &word));
         let words: Vec<SearchWord> = words.collect();
-        let mut candidates: Option<SkuSet> = None;
-        for word in &words {
-            match &mut candidates {
-                Some(all) => all.intersect(&word.skus),
-                None => candidates = Some(word.skus.clone()),
-            }
-        }
-        Self { candidates, in_versions: words.iter().any(|word| word.in_versions), words }
+        Self { in_versions: words.iter().any(|word| word.in_versions), words }
     }
 
     /// The number of words.
@@ -130,9 +89,9 @@ impl Search {
         self.words.len()
     }
 
-    /// The first SKU from `sku` on that may match; [`u32::MAX`] if there is none.
-    pub(super) fn next(&self, sku: u32) -> u32 {
-        self.candidates.as_ref().map_or(sku, |skus| skus.next(sku))
+    /// For each word, the SKUs that have it in a name or in a version.
+    pub(super) fn skus(&self) -> impl Iterator<Item = &SkuSet> {
+        self.words.iter().map(|word| &word.skus)
     }
 
     /// Scores each word against the names of a SKU into `fits`, and returns the sum. `None` when a

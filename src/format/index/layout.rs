@@ -211,22 +211,28 @@ impl Pool {
     /// before the text `from`. It is fast if that text is near.
     pub fn at(&self, from: u32, at: usize) -> (u32, Range<usize>) {
         let is_before = |id: usize| number(&self.ends, id * 4) as usize <= at;
-        let (mut low, mut high, mut step) = (from as usize, from as usize, 1);
-        while high < self.len() && is_before(high) {
-            low = high + 1;
-            high += step;
-            step *= 2;
-        }
-        high = high.min(self.len());
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            if is_before(middle) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        let id = u32::try_from(low).unwrap_or(NONE);
+        let id = u32::try_from(first_from(from as usize, self.len(), is_before)).unwrap_or(NONE);
         (id, self.range(id))
     }
+}
+
+/// The first number from `from` that is not before what is looked for; `end` if there is none.
+/// Searches in growing steps, so that it is fast if that number is near.
+pub(super) fn first_from(from: usize, end: usize, is_before: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high, mut step) = (from, from, 1);
+    while high < end && is_before(high) {
+        low = high + 1;
+        high += step;
+        step *= 2;
+    }
+    high = high.min(end);
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        if is_before(middle) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
 }

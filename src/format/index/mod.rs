@@ -19,7 +19,7 @@ pub use writer::IndexWriter;
 use crate::error::Result;
 use crate::image::{Status, nanoseconds, version};
 use bytes::Bytes;
-use layout::{DATE, GROUP, NONE, ROW, Section, Sections, TRAIT, damaged, long, number};
+use layout::{DATE, GROUP, NONE, ROW, Section, Sections, TRAIT, damaged, first_from, long, number};
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -260,25 +260,22 @@ impl Index {
         first(group as usize)..first(group as usize + 1)
     }
 
-    /// The group of `level` that contains `member`, a group of the next level or a row.
-    fn parent(&self, level: Level, member: u32) -> u32 {
-        let (mut low, mut high) = (0, self.groups(level));
-        while low < high {
-            let middle = u32::midpoint(low, high);
-            if self.members(level, middle).end <= member {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        low
+    /// The group of `level` that contains `member`, a group of the next level or a row. It is not
+    /// before the group `from`, and is found fast if it is near.
+    pub fn parent(&self, level: Level, from: u32, member: u32) -> u32 {
+        let groups = self.groups(level);
+        let ends_before = |group: usize| {
+            u32::try_from(group).is_ok_and(|group| self.members(level, group).end <= member)
+        };
+        let group = first_from(from as usize, groups as usize, ends_before);
+        u32::try_from(group).unwrap_or(groups)
     }
 
     /// The path to a row.
     pub fn path_of(&self, row: u32) -> GroupPath {
-        let sku = self.parent(Level::Sku, row);
-        let offer = self.parent(Level::Offer, sku);
-        [self.parent(Level::Publisher, offer), offer, sku]
+        let sku = self.parent(Level::Sku, 0, row);
+        let offer = self.parent(Level::Offer, 0, sku);
+        [self.parent(Level::Publisher, 0, offer), offer, sku]
     }
 
     /// The groups in `range` called `name`, ignoring case. The table's order makes them adjacent.

@@ -68,7 +68,7 @@ impl Index {
             let name = |group| self.names(level).get(self.group_name(level, group));
             one == other || name(one).eq_ignore_ascii_case(name(other))
         };
-        let above = |level, member| self.parent(level, member);
+        let above = |level, member| self.parent(level, 0, member);
         let (offer, other_offer) = (above(Level::Offer, one), above(Level::Offer, other));
         same(Level::Sku, one, other)
             && same(Level::Offer, offer, other_offer)
