@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 tests![
@@ -93,13 +94,8 @@ fn four_instances_process_five_thousand_messages() {
         ("AZIMG_SOURCES", "marketplace"),
         ("AZIMG_STORE", kept.to_str().unwrap()),
     ];
-    // Messages whose receipt got lost come back in two minutes, not in the host's ten.
-    let instance = |_| {
-        let mut host = stage.host_with(&settings);
-        host.lease = 120;
-        host
-    };
-    let hosts: Vec<TestHost> = (0..4).map(instance).collect();
+    let hosts: Vec<TestHost> = (0..4).map(|_| stage.host_with(&settings)).collect();
+    let begun = Instant::now();
     stage.runtime.block_on(async {
         join_all(hosts.iter().map(TestHost::start)).await;
         assert_eq!(hosts[0].start_run("{\"details\":\"none\"}").await.status, 202);
@@ -119,11 +115,15 @@ fn four_instances_process_five_thousand_messages() {
         hosts.iter().filter_map(|host| host.invocations.lock().unwrap().get(name).copied()).sum()
     };
     // One message an item: the publishers, and the location in two parts, as no function sends more
-    // than 3,000. On a slow machine a few are delivered again after their leases, or continued.
+    // than 3,000. On a slow machine a few are continued, and storage may be too busy to delete a
+    // message in time, which is then delivered again.
+    let again: u32 = hosts.iter().map(|host| host.redelivered.load(Ordering::Relaxed)).sum();
     let crawled = invoked("crawl");
-    assert!((5_002..5_102).contains(&crawled), "{crawled} invocations for 5,002 items");
-    // A look at whether a run is closed reads the names of all outcomes.
-    assert!(invoked("publish") < 20, "{} looks at whether the run is closed", invoked("publish"));
+    let counts = format!("{crawled} invocations for 5,002 items, {again} redeliveries");
+    assert!(crawled >= 5_002 && crawled < 5_102 + again, "{counts}");
+    // A look at whether the run is closed, each 30 seconds, reads the names of all outcomes.
+    let (looks, most) = (invoked("publish"), begun.elapsed().as_secs() / 30 + 4);
+    assert!(u64::from(looks) <= most, "{looks} looks at whether the run is closed, not {most}");
     for host in &hosts {
         let crawled = host.invocations.lock().unwrap()["crawl"];
         assert!(crawled > 100, "an instance did {crawled} of 5,000");
@@ -228,7 +228,7 @@ fn storage_that_is_busy_and_slow_loses_nothing() {
         while host.try_fire("plan").await.is_err() {}
         host.serve_until(async || all_closed(&host).await).await;
     });
-    assert!(wire.refused.load(std::sync::atomic::Ordering::Relaxed) > 100);
+    assert!(wire.refused.load(Ordering::Relaxed) > 100);
     stage.assert_exact();
 }
 

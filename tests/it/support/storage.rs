@@ -78,7 +78,10 @@ async fn pass(State(through): State<Arc<Through>>, request: Request) -> Response
     let mut headers = parts.headers;
     headers.remove("transfer-encoding");
     let sent = through.client.request(parts.method, url).headers(headers).body(body);
-    let answer = sent.send().await.unwrap();
+    // Azurite resets connections when the machine is busy.
+    let Ok(answer) = sent.send().await else {
+        return Response::builder().status(502).body(Body::empty()).unwrap();
+    };
     let mut response = Response::builder().status(answer.status());
     for (name, value) in answer.headers() {
         if !["transfer-encoding", "connection"].contains(&name.as_str()) {

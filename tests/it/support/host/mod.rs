@@ -55,12 +55,12 @@ pub struct TestHost {
     pub invocations: Mutex<BTreeMap<String, u32>>,
     /// The failed deliveries.
     pub failed: Mutex<Vec<String>>,
+    /// Deliveries of messages that had been received before.
+    pub redelivered: AtomicU32,
     /// The content type that callers declare for their bodies.
     pub content_type: &'static str,
     /// A caller without an answer after this many checks is cut off.
     pub most_looks: u32,
-    /// The lease of a received message, in seconds.
-    pub lease: i32,
     /// The number of checks made.
     pub looks: AtomicU32,
 }
@@ -112,7 +112,7 @@ impl TestHost {
             failed: Mutex::new(Vec::new()),
             content_type: "application/json",
             most_looks: MOST_LOOKS,
-            lease: queues::LEASE,
+            redelivered: AtomicU32::new(0),
             looks: AtomicU32::new(0),
         }
     }

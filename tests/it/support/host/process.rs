@@ -84,8 +84,7 @@ impl Process {
     /// Sends SIGKILL without warning. The host treats anything written to stderr as an error.
     pub fn kill(&self) {
         if let Some((mut child, _)) = self.state.lock().unwrap().handler.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
+            self.end(&mut child);
             let mut said = String::new();
             child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
             assert_eq!(said, "", "the host takes every line on stderr for an error");
@@ -95,9 +94,18 @@ impl Process {
     /// Kills the handler like a machine that is out of memory. The host then finds it dead.
     pub fn die(&self) {
         if let Some((child, _)) = self.state.lock().unwrap().handler.as_mut() {
-            child.kill().unwrap();
-            child.wait().unwrap();
+            self.end(child);
         }
+    }
+
+    /// Kills a process, and removes the line that it was writing from its log.
+    fn end(&self, child: &mut Child) {
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let text = std::fs::read(&self.log).unwrap();
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let log = std::fs::File::options().write(true).open(&self.log).unwrap();
+        log.set_len(whole as u64).unwrap();
     }
 
     /// Simulates half an hour without errors, after which earlier ones are forgotten.

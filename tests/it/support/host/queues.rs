@@ -11,9 +11,8 @@ use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// The lease of a message, in seconds, which the host renews while the function runs. The messages
-/// of a response that got lost are received again after it.
-pub(super) const LEASE: i32 = 600;
+/// The lease of a message, in seconds. It is renewed while the function runs.
+const LEASE: i32 = 600;
 /// The interval at which the end of the work is checked.
 const LOOK: Duration = Duration::from_millis(90);
 /// The initial and the maximum polling interval of an empty queue.
@@ -120,7 +119,7 @@ impl TestHost {
         let client = self.queues.queue(&self.queue_of(name)).unwrap();
         let options = QueueClientReceiveMessagesOptions {
             number_of_messages: Some(i32::try_from(most.min(32)).unwrap()),
-            visibility_timeout: Some(self.lease),
+            visibility_timeout: Some(LEASE),
             ..Default::default()
         };
         match client.receive_messages(Some(options)).await {
@@ -137,6 +136,9 @@ impl TestHost {
         let queue = self.queue_of(name);
         let (id, receipt) = (message.message_id.unwrap(), message.pop_receipt.unwrap());
         let count = message.dequeue_count.unwrap();
+        if count > 1 {
+            self.redelivered.fetch_add(1, Ordering::Relaxed);
+        }
         let client = self.queues.queue(&queue).unwrap();
         let encoded = message.message_text.unwrap();
         let bytes = azure_core::base64::decode(&encoded).ok();
