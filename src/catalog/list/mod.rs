@@ -73,9 +73,8 @@ impl<'a> ListQuery<'a> {
             Some(SkuSet::named(index, level, &texts(index.names(level), wanted)?))
         };
         let search = Search::new(index, filter);
-        let names = [(Level::Offer, &filter.offer), (Level::Sku, &filter.sku)];
-        let names = names.map(|(level, wanted)| named(level, wanted));
-        let skus = SkuSet::in_all(names.iter().flatten().chain(search.skus()));
+        let below = [named(Level::Offer, &filter.offer), named(Level::Sku, &filter.sku)];
+        let skus = SkuSet::in_all(below.iter().flatten().chain(search.skus()));
         let count = u32::try_from(index.locations().len()).unwrap_or(u32::MAX);
         let location =
             |name: &String| (0..count).find(|id| index.locations().get(*id) == short_name(name));
