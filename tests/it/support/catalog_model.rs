@@ -37,7 +37,7 @@ fn folded(text: &str) -> String {
 fn fit(word: &str, name: &str) -> u32 {
     let name = folded(name);
     let inner = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    let places = (0..name.len()).filter(|at| name[*at..].starts_with(word));
+    let places = (0..name.len()).filter(|at| name.as_bytes()[*at..].starts_with(word.as_bytes()));
     places
         .map(|at| {
             let begins = !inner(name[..at].chars().next_back());

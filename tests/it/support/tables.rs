@@ -14,7 +14,7 @@ use time::{Duration, OffsetDateTime};
 pub const PUBLISHERS: &[&str] =
     &["Canonical", "canonical-test", "Debian", "debian", "MicrosoftX", "x"];
 pub const NAMES: &[&str] =
-    &["debian-12", "Debian-12", "12-gen2", "ubuntu-24_04-lts", "server", "server_arm64", "aa"];
+    &["debian-12", "Debian-12", "12-gen2", "ubuntu-24_04-lts", "server", "server_arm64", "aaßa"];
 pub const VERSIONS: &[&str] =
     &["1.9.0", "1.10.0", "01.10.0", "2024.1.2", "0.0.999", "0.0.1015", "1.10.0-b", "1.10.0-B"];
 pub const LOCATIONS: &[&str] = &["eastus", "northeurope", "westeurope", "westus2"];
