@@ -19,7 +19,6 @@ tests![
     an_interrupted_crawl_says_how_to_resume_and_resumes,
     a_full_disk_is_reported_and_the_run_resumes_when_there_is_space,
     a_missing_role_is_named,
-    an_interrupted_demo_resumes_in_another_process,
 ];
 
 fn an_unwritable_or_unreachable_store_is_named() {
@@ -153,29 +152,4 @@ fn a_missing_role_is_named() {
     let mut command = azure.azimg(&["crawl", "--store", store.to_str().unwrap()]);
     command.env("AZIMG_SUBSCRIPTIONS", "99999999-9999-4999-8999-999999999999");
     refused(&mut command, 1, &["subscription 99999999-9999-4999-8999-999999999999 was not found"]);
-}
-
-fn an_interrupted_demo_resumes_in_another_process() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().to_str().unwrap();
-    let demo =
-        ["crawl", "--demo", "--source", "registry", "--source", "marketplace", "--store", path];
-    let mut child = azimg(&demo);
-    let child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    // Registries are known by then, and their items wait in the store for the next process.
-    wait_for("an outcome", || {
-        let runs = std::fs::read_dir(folder.path().join("runs")).ok()?;
-        let mut outcomes = runs.map(|run| run.unwrap().path().join("outcomes/registry"));
-        outcomes.any(|outcomes| outcomes.exists()).then_some(())
-    });
-    let id = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-    let output = child.wait_with_output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(130), "{stderr}");
-    let (_, next) = stderr.split_once("Resume with: azimg ").expect("how to go on");
-    let next: Vec<&str> = next.split_whitespace().collect();
-    assert!(next.starts_with(&["crawl", "--demo", "--resume"]), "{next:?}");
-    let (code, _, stderr) = finish(&mut azimg(&next));
-    assert_eq!(code, 0, "{stderr}");
 }

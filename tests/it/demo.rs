@@ -5,6 +5,7 @@ use crate::tests;
 use azimg::testing::catalog::aliases::ALIASES;
 use azimg::testing::sim::{World, demo_world};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use time::{Date, Month};
 
@@ -13,6 +14,7 @@ tests![
     a_demo_of_the_next_day_has_news_and_keeps_the_rest,
     aliases_of_the_azure_cli_are_in_the_demo,
     locations_of_the_demo_differ,
+    an_interrupted_demo_resumes_in_another_process,
     a_demo_that_midnight_interrupts_is_resumed needs [Faketime],
 ];
 
@@ -75,30 +77,48 @@ fn locations_of_the_demo_differ() {
     assert!(all.iter().all(|(_, locations)| *locations > 0));
 }
 
+/// Begins the demo, interrupts it once registries are known and their items wait in the store, and
+/// returns the arguments that it says to resume with.
+fn interrupted(folder: &Path, begin: impl FnOnce(&[&str]) -> Command) -> Vec<String> {
+    let sources = ["--source", "registry", "--source", "marketplace", "--details", "none"];
+    let store = ["crawl", "--demo", "--store", folder.to_str().unwrap()];
+    let mut command = begin(&[&store[..], &sources[..]].concat());
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for("an outcome", || {
+        let runs = std::fs::read_dir(folder.join("runs")).ok()?;
+        let mut outcomes = runs.map(|run| run.unwrap().path().join("outcomes/registry"));
+        outcomes.any(|outcomes| outcomes.exists()).then_some(())
+    });
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    let (_, next) = stderr.split_once("Resume with: azimg ").expect("how to go on");
+    let next: Vec<String> = next.split_whitespace().map(str::to_owned).collect();
+    assert_eq!(next[..3], ["crawl", "--demo", "--resume"]);
+    next
+}
+
+fn an_interrupted_demo_resumes_in_another_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let next = interrupted(folder.path(), azimg);
+    let next: Vec<&str> = next.iter().map(String::as_str).collect();
+    let (code, _, stderr) = finish(&mut azimg(&next));
+    assert_eq!(code, 0, "{stderr}");
+}
+
 /// The world of the next day lacks some of what the plan names and has what it does not.
 fn a_demo_that_midnight_interrupts_is_resumed() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().to_str().unwrap();
     let at = |time: &str, arguments: &[&str]| {
         let mut command = azimg(arguments);
         command.env("LD_PRELOAD", debian::faketime()).env("DONT_FAKE_MONOTONIC", "1");
         command.env("FAKETIME", format!("@{time}")).env("TZ", "UTC");
         command
     };
-    let sources = ["--source", "registry", "--source", "marketplace", "--details", "none"];
-    let demo = [&["crawl", "--demo", "--store", path], &sources[..]].concat();
-    let mut child = at("2026-11-20 23:59:00", &demo);
-    let child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    wait_for("an outcome", || {
-        let runs = std::fs::read_dir(folder.path().join("runs")).ok()?;
-        let mut outcomes = runs.map(|run| run.unwrap().path().join("outcomes/registry"));
-        outcomes.any(|outcomes| outcomes.exists()).then_some(())
-    });
-    let id = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-    let stderr = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
-    let (_, next) = stderr.split_once("Resume with: azimg ").expect("how to go on");
-    let next: Vec<&str> = next.split_whitespace().collect();
+    let next = interrupted(folder.path(), |arguments| at("2026-11-20 23:59:00", arguments));
+    let next: Vec<&str> = next.iter().map(String::as_str).collect();
     let (code, _, stderr) = finish(&mut at("2026-11-21 00:05:00", &next));
     assert_eq!(code, 0, "{stderr}");
     assert!(stderr.contains("(complete)"), "{stderr}");
